@@ -1,0 +1,239 @@
+//! The checkpoint: what is durable of a pipeline besides its sinks.
+//!
+//! **Owns** reading and writing the files `watershed-protocol` describes. **Does not own** when.
+//!
+//! Failure: every write is whole or absent; a damaged file is refused by name, never skipped.
+
+mod state;
+mod store;
+
+use std::collections::BTreeMap;
+
+use watershed_protocol::{checksum, open, seal, Claim, CommitRecord, LedgerRow, Manifest, Metadata, Paths, StateFile, FORMAT};
+use watershed_types::{Epoch, Error, Generation, Result};
+
+pub use state::{read_state, write_state};
+pub use store::Store;
+
+/// How many epochs of manifests and commit records are kept as single files.
+const KEEP: u64 = 128;
+/// From how many commit records on the older ones are folded into one ledger file.
+const FOLD: u64 = 256;
+
+/// An open checkpoint.
+#[derive(Clone)]
+pub struct Checkpoint {
+    /// Its files.
+    pub store: Store,
+    /// What never changes.
+    pub metadata: Metadata,
+}
+
+/// The history as found.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// Epochs with a manifest.
+    pub prepared: Vec<u64>,
+    /// Epochs with a commit record.
+    pub committed: Vec<u64>,
+    /// The last epoch in a folded ledger file.
+    pub folded_to: u64,
+}
+
+impl History {
+    /// The newest manifest.
+    pub fn last_prepared(&self) -> Epoch {
+        Epoch(self.prepared.last().copied().unwrap_or(0))
+    }
+    /// The newest commit record.
+    pub fn last_committed(&self) -> Epoch {
+        Epoch(self.committed.last().copied().unwrap_or(self.folded_to))
+    }
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint that is there; `None` if there is none.
+    pub fn open(store: Store) -> Result<Option<Checkpoint>> {
+        let Some(bytes) = store.get(Paths::METADATA)? else {
+            if !store.list(Paths::OFFSETS)?.is_empty() {
+                return Err(Error::corrupt("CKPT0006", format!("checkpoint file \"{}\" is missing, and epochs are there", store.describe(Paths::METADATA)))
+                    .hint("Restore it from a backup, or move the checkpoint folder aside to start again from the sources."));
+            }
+            return Ok(None);
+        };
+        let metadata: Metadata = open(&store.describe(Paths::METADATA), &bytes)?;
+        if metadata.format > FORMAT {
+            return Err(Error::invalid("CKPT0007", format!("the checkpoint has format {}, and this version reads up to {FORMAT}", metadata.format))
+                .hint("Use the version that wrote it, or a newer one."));
+        }
+        Ok(Some(Checkpoint { store, metadata }))
+    }
+
+    /// Opens it, or makes a new one.
+    pub fn open_or_create(store: Store, pipeline: &str, key_groups: u32, now: i64) -> Result<Checkpoint> {
+        if let Some(checkpoint) = Self::open(store.clone())? {
+            return Ok(checkpoint);
+        }
+        let metadata = Metadata { format: FORMAT, id: uuid::Uuid::new_v4().to_string(), pipeline: pipeline.to_owned(), key_groups, created_at: now };
+        store.create(Paths::METADATA, &seal(&metadata)?)?;
+        Self::open(store)?.ok_or_else(|| Error::internal("CKPT0001", "the checkpoint vanished while it was made"))
+    }
+
+    /// The newest generation anybody claimed.
+    pub fn newest_generation(&self) -> Result<Generation> {
+        let names = self.store.list(Paths::GENERATIONS)?;
+        Ok(Generation(names.iter().filter_map(|n| Paths::number(n)).max().unwrap_or(0)))
+    }
+
+    /// Claims the next generation: older owners are fenced from here on.
+    pub fn claim(&self, owner: &str, now: i64) -> Result<Generation> {
+        loop {
+            let newest = self.newest_generation()?;
+            let mine = Generation(newest.0 + 1);
+            let claim = Claim { generation: mine, owner: owner.to_owned(), claimed_at: now };
+            if self.store.create(&Paths::generation(mine), &seal(&claim)?)? {
+                for old in self.store.list(Paths::GENERATIONS)? {
+                    if Paths::number(&old).is_some_and(|number| number + KEEP < mine.0) {
+                        self.store.delete(&format!("{}/{old}", Paths::GENERATIONS))?;
+                    }
+                }
+                return Ok(mine);
+            }
+        }
+    }
+
+    /// Which epochs are there.
+    pub fn history(&self) -> Result<History> {
+        let numbers = |folder: &str| -> Result<Vec<u64>> { Ok(self.store.list(folder)?.iter().filter_map(|n| Paths::number(n)).collect()) };
+        let folded_to = self.ledger_files()?.iter().map(|(_, _, last)| *last).max().unwrap_or(0);
+        Ok(History { prepared: numbers(Paths::OFFSETS)?, committed: numbers(Paths::COMMITS)?, folded_to })
+    }
+
+    /// The manifest of an epoch.
+    pub fn manifest(&self, epoch: Epoch) -> Result<Manifest> {
+        let path = Paths::offsets(epoch);
+        let bytes = self.store.get(&path)?.ok_or_else(|| self.missing(&path))?;
+        open(&self.store.describe(&path), &bytes)
+    }
+
+    /// The commit record of an epoch.
+    pub fn commit_record(&self, epoch: Epoch) -> Result<CommitRecord> {
+        let path = Paths::commit(epoch);
+        let bytes = self.store.get(&path)?.ok_or_else(|| self.missing(&path))?;
+        open(&self.store.describe(&path), &bytes)
+    }
+
+    fn missing(&self, path: &str) -> Error {
+        Error::corrupt("CKPT0006", format!("checkpoint file \"{}\" is missing", self.store.describe(path)))
+            .hint("Restore it from a backup, or move the checkpoint folder aside to start again from the sources.")
+    }
+
+    /// Prepares an epoch. `Fenced` or `Conflict` if somebody else did.
+    pub fn prepare(&self, manifest: &Manifest) -> Result<()> {
+        let newest = self.newest_generation()?;
+        if newest > manifest.generation {
+            return Err(fenced(manifest.generation, newest));
+        }
+        if self.store.create(&Paths::offsets(manifest.epoch), &seal(manifest)?)? {
+            return Ok(());
+        }
+        let newest = self.newest_generation()?;
+        Err(if newest > manifest.generation {
+            fenced(manifest.generation, newest)
+        } else {
+            Error::conflict("CKPT0009", format!("epoch {} was prepared by somebody else", manifest.epoch))
+                .hint("Start again: recovery finishes that epoch first.")
+                .definite()
+        })
+    }
+
+    /// Records that an epoch is complete everywhere. Doing it twice is fine.
+    pub fn complete(&self, record: &CommitRecord) -> Result<()> {
+        self.store.create(&Paths::commit(record.epoch), &seal(record)?).map(|_| ())
+    }
+
+    /// Removes what no recovery needs: old manifests, state files nobody refers to; folds old commit records.
+    /// `current` is the newest complete manifest.
+    pub fn prune(&self, current: &Manifest) -> Result<()> {
+        let last = current.epoch.0;
+        let history = self.history()?;
+        for epoch in history.prepared.iter().filter(|e| **e + KEEP < last) {
+            self.store.delete(&Paths::offsets(Epoch(*epoch)))?;
+        }
+        let needed: std::collections::HashSet<&str> = current.state.values().flat_map(|s| &s.files).map(|f| f.path.as_str()).collect();
+        for name in self.store.list(Paths::STATE)? {
+            let path = format!("{}/{name}", Paths::STATE);
+            if Paths::number(&name).is_some_and(|epoch| epoch <= last) && !needed.contains(path.as_str()) {
+                self.store.delete(&path)?;
+            }
+        }
+        if history.committed.len() as u64 >= FOLD + KEEP {
+            self.fold(&history.committed[..FOLD as usize])?;
+        }
+        Ok(())
+    }
+
+    fn fold(&self, epochs: &[u64]) -> Result<()> {
+        let records = epochs.iter().map(|e| self.commit_record(Epoch(*e))).collect::<Result<Vec<_>>>()?;
+        let (Some(first), Some(last)) = (epochs.first(), epochs.last()) else { return Ok(()) };
+        self.store.create(&Paths::ledger(Epoch(*first), Epoch(*last)), &seal(&records)?)?;
+        for epoch in epochs {
+            self.store.delete(&Paths::commit(Epoch(*epoch)))?;
+        }
+        Ok(())
+    }
+
+    fn ledger_files(&self) -> Result<Vec<(String, u64, u64)>> {
+        let mut files = Vec::new();
+        for name in self.store.list(Paths::LEDGER)? {
+            let Some((first, last)) = name.trim_end_matches(".json").split_once('-') else { continue };
+            if let (Ok(first), Ok(last)) = (first.parse(), last.parse()) {
+                files.push((format!("{}/{name}", Paths::LEDGER), first, last));
+            }
+        }
+        Ok(files)
+    }
+
+    /// Every commit record there is, oldest first.
+    pub fn records(&self) -> Result<Vec<CommitRecord>> {
+        let mut by_epoch: BTreeMap<u64, CommitRecord> = BTreeMap::new();
+        for (path, _, _) in self.ledger_files()? {
+            let bytes = self.store.get(&path)?.ok_or_else(|| self.missing(&path))?;
+            let records: Vec<CommitRecord> = open(&self.store.describe(&path), &bytes)?;
+            by_epoch.extend(records.into_iter().map(|r| (r.epoch.0, r)));
+        }
+        for epoch in self.history()?.committed {
+            by_epoch.insert(epoch, self.commit_record(Epoch(epoch))?);
+        }
+        Ok(by_epoch.into_values().collect())
+    }
+
+    /// Every line of the ledger.
+    pub fn ledger(&self) -> Result<Vec<LedgerRow>> {
+        Ok(self.records()?.into_iter().flat_map(|r| r.ledger).collect())
+    }
+
+    /// Checks a state file against its record; returns its bytes.
+    pub fn state_bytes(&self, file: &StateFile) -> Result<Vec<u8>> {
+        let place = self.store.describe(&file.path);
+        let bytes = self.store.get(&file.path)?.ok_or_else(|| self.missing(&file.path))?;
+        let damaged = |what: String| {
+            Error::corrupt("CKPT0008", format!("checkpoint file \"{place}\" is damaged: {what}"))
+                .hint("Restore it from a backup, or move the checkpoint folder aside to start again from the sources; `watershed verify` lists every damaged file.")
+        };
+        if bytes.len() as u64 != file.bytes {
+            return Err(damaged(format!("it has {} bytes, recorded are {}", bytes.len(), file.bytes)));
+        }
+        let found = checksum(&bytes);
+        if found != file.checksum {
+            return Err(damaged(format!("its checksum is {found}, recorded is {}", file.checksum)));
+        }
+        Ok(bytes)
+    }
+}
+
+fn fenced(mine: Generation, newest: Generation) -> Error {
+    Error::fenced("CKPT0010", format!("generation {mine} of this pipeline was fenced by generation {newest}"))
+        .hint("Another run of this project has taken over; this one has stopped without writing.")
+        .definite()
+}

@@ -1,0 +1,44 @@
+//! State files: Arrow IPC, readable by any Arrow library.
+
+use std::io::Cursor;
+
+use arrow::array::RecordBatch;
+use arrow::ipc::reader::FileReader;
+use arrow::ipc::writer::FileWriter;
+use watershed_protocol::{checksum, Paths, StateFile};
+use watershed_types::{Epoch, Error, Generation, Result};
+
+use super::Checkpoint;
+
+/// Writes an operator's snapshot; `None` if there is nothing in it.
+pub fn write_state(
+    checkpoint: &Checkpoint,
+    epoch: Epoch,
+    generation: Generation,
+    operator: &str,
+    batches: &[RecordBatch],
+    base: bool,
+    expires_at: Option<i64>,
+) -> Result<Option<StateFile>> {
+    let Some(first) = batches.first() else { return Ok(None) };
+    let fail = |e: arrow::error::ArrowError| Error::internal("CKPT0011", format!("state of \"{operator}\" cannot be written")).caused_by(e);
+    let mut bytes = Vec::new();
+    let mut writer = FileWriter::try_new(&mut bytes, &first.schema()).map_err(fail)?;
+    for batch in batches {
+        writer.write(batch).map_err(fail)?;
+    }
+    writer.finish().map_err(fail)?;
+    drop(writer);
+    let path = Paths::state(epoch, generation, operator);
+    checkpoint.store.put(&path, &bytes)?;
+    let rows = batches.iter().map(|b| b.num_rows() as u64).sum();
+    Ok(Some(StateFile { path, bytes: bytes.len() as u64, checksum: checksum(&bytes), rows, base, expires_at }))
+}
+
+/// Reads a snapshot back, its checksum checked.
+pub fn read_state(checkpoint: &Checkpoint, file: &StateFile) -> Result<Vec<RecordBatch>> {
+    let bytes = checkpoint.state_bytes(file)?;
+    let damaged = |e: arrow::error::ArrowError| Error::corrupt("CKPT0012", format!("checkpoint file \"{}\" is not a state file", file.path)).caused_by(e);
+    let reader = FileReader::try_new(Cursor::new(bytes), None).map_err(damaged)?;
+    reader.collect::<std::result::Result<Vec<_>, _>>().map_err(damaged)
+}

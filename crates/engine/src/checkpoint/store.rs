@@ -1,0 +1,205 @@
+//! Files of a checkpoint: a folder on local disk, or a prefix in an object store.
+//!
+//! I1: a file is there whole or not at all. I2: of two that create one path, one wins.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::TryStreamExt;
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use tokio::runtime::Handle;
+use watershed_types::{Error, Result};
+
+/// Where checkpoint files are kept.
+#[derive(Clone)]
+pub enum Store {
+    /// A folder.
+    Local(PathBuf),
+    /// A prefix in an object store.
+    Remote {
+        /// The store.
+        store: Arc<dyn ObjectStore>,
+        /// The prefix.
+        prefix: ObjectPath,
+        /// What its calls run on.
+        runtime: Handle,
+    },
+}
+
+static TEMPORARY: AtomicU64 = AtomicU64::new(0);
+
+fn io_error(what: &str, path: &Path, error: std::io::Error) -> Error {
+    let hint = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "Free some space; the pipeline goes on from its last epoch.",
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => "Make the folder writable for this user, or set [storage] checkpoints to another place.",
+        _ => "Look at the disk; the pipeline goes on from its last epoch.",
+    };
+    Error::unavailable("CKPT0003", format!("cannot {what} \"{}\"", path.display())).hint(hint).definite().caused_by(error)
+}
+
+fn remote_error(what: &str, path: &str, error: object_store::Error) -> Error {
+    Error::unavailable("CKPT0004", format!("cannot {what} \"{path}\" in the checkpoint store")).hint("Check the store and its credentials.").indefinite().caused_by(error)
+}
+
+impl Store {
+    /// Opens a folder or an object-store URL. A relative path is taken from `base`.
+    pub fn open(location: &str, base: &Path, runtime: &Handle) -> Result<Store> {
+        if let Ok(url) = url::Url::parse(location) {
+            if location.contains("://") && url.scheme() != "file" {
+                let options = std::env::vars().filter(|(key, _)| key.starts_with("AWS_")).map(|(key, value)| (key.to_ascii_lowercase(), value));
+                let (store, prefix) = object_store::parse_url_opts(&url, options)
+                    .map_err(|e| Error::invalid("CKPT0005", format!("\"{location}\" is not a usable checkpoint location")).caused_by(e))?;
+                return Ok(Store::Remote { store: Arc::from(store), prefix, runtime: runtime.clone() });
+            }
+        }
+        Ok(Store::Local(base.join(location.strip_prefix("file://").unwrap_or(location))))
+    }
+
+    /// True for a folder on this machine.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Store::Local(_))
+    }
+
+    /// Where it is, for people.
+    pub fn describe(&self, path: &str) -> String {
+        match self {
+            Store::Local(root) => root.join(path).display().to_string(),
+            Store::Remote { prefix, .. } => format!("{prefix}/{path}"),
+        }
+    }
+
+    /// A file's bytes, `None` if there is none.
+    pub fn get(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        match self {
+            Store::Local(root) => match fs::read(root.join(path)) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(io_error("read", &root.join(path), error)),
+            },
+            Store::Remote { store, prefix, runtime } => runtime.block_on(async {
+                match store.get(&join(prefix, path)).await {
+                    Ok(found) => Ok(Some(found.bytes().await.map_err(|e| remote_error("read", path, e))?.to_vec())),
+                    Err(object_store::Error::NotFound { .. }) => Ok(None),
+                    Err(error) => Err(remote_error("read", path, error)),
+                }
+            }),
+        }
+    }
+
+    /// Writes a file unless it is there; true if it was written. Durable when it returns.
+    pub fn create(&self, path: &str, bytes: &[u8]) -> Result<bool> {
+        match self {
+            Store::Local(root) => {
+                let target = root.join(path);
+                let temporary = write_temporary(&target, bytes)?;
+                let linked = fs::hard_link(&temporary, &target);
+                let _ = fs::remove_file(&temporary);
+                match linked {
+                    Ok(()) => {
+                        sync_folder(&target)?;
+                        Ok(true)
+                    }
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+                    Err(error) => Err(io_error("write", &target, error)),
+                }
+            }
+            Store::Remote { store, prefix, runtime } => runtime.block_on(async {
+                let options = PutOptions::from(PutMode::Create);
+                match store.put_opts(&join(prefix, path), bytes.to_vec().into(), options).await {
+                    Ok(_) => Ok(true),
+                    Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
+                    Err(error) => Err(remote_error("write", path, error)),
+                }
+            }),
+        }
+    }
+
+    /// Writes a file, whether it is there or not. Durable when it returns.
+    pub fn put(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        match self {
+            Store::Local(root) => {
+                let target = root.join(path);
+                let temporary = write_temporary(&target, bytes)?;
+                fs::rename(&temporary, &target).map_err(|e| io_error("write", &target, e))?;
+                sync_folder(&target)
+            }
+            Store::Remote { store, prefix, runtime } => {
+                runtime.block_on(async { store.put(&join(prefix, path), bytes.to_vec().into()).await.map(|_| ()).map_err(|e| remote_error("write", path, e)) })
+            }
+        }
+    }
+
+    /// File names in a folder, sorted. A folder that is not there is empty.
+    pub fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        match self {
+            Store::Local(root) => {
+                let folder = root.join(folder);
+                let entries = match fs::read_dir(&folder) {
+                    Ok(entries) => entries,
+                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(names),
+                    Err(error) => return Err(io_error("list", &folder, error)),
+                };
+                for entry in entries {
+                    let entry = entry.map_err(|e| io_error("list", &folder, e))?;
+                    let name = entry.file_name().to_string_lossy().into_owned();
+                    if !name.starts_with('.') {
+                        names.push(name);
+                    }
+                }
+            }
+            Store::Remote { store, prefix, runtime } => {
+                let at = join(prefix, folder);
+                let found: Vec<_> = runtime.block_on(store.list(Some(&at)).try_collect()).map_err(|e| remote_error("list", folder, e))?;
+                names.extend(found.iter().filter_map(|meta| meta.location.filename().map(str::to_owned)));
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes a file; one that is not there is fine.
+    pub fn delete(&self, path: &str) -> Result<()> {
+        match self {
+            Store::Local(root) => match fs::remove_file(root.join(path)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("remove", &root.join(path), error)),
+                _ => Ok(()),
+            },
+            Store::Remote { store, prefix, runtime } => runtime.block_on(async {
+                match store.delete(&join(prefix, path)).await {
+                    Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                    Err(error) => Err(remote_error("remove", path, error)),
+                }
+            }),
+        }
+    }
+}
+
+fn join(prefix: &ObjectPath, path: &str) -> ObjectPath {
+    ObjectPath::from(format!("{prefix}/{path}"))
+}
+
+fn write_temporary(target: &Path, bytes: &[u8]) -> Result<PathBuf> {
+    let folder = target.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(|e| io_error("create", folder, e))?;
+    let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
+    let temporary = folder.join(format!(".tmp-{}-{number}", std::process::id()));
+    let written = File::create(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    if let Err(error) = written {
+        let _ = fs::remove_file(&temporary);
+        return Err(io_error("write", target, error));
+    }
+    Ok(temporary)
+}
+
+fn sync_folder(target: &Path) -> Result<()> {
+    let folder = target.parent().unwrap_or(Path::new("."));
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| io_error("sync", folder, e))
+}

@@ -1,0 +1,34 @@
+//! Named places where a test kills the process.
+//!
+//! `name:n` kills at the n-th time the place is reached. Set once at start; without it a place costs one load.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+struct Armed {
+    name: String,
+    left: AtomicU64,
+}
+
+static ARMED: OnceLock<Armed> = OnceLock::new();
+
+/// Every place, in the order of a commit.
+pub const PLACES: [&str; 9] = [
+    "tick", "before_seal", "after_seal", "after_state", "after_prepare", "after_first_sink", "after_sinks", "after_complete", "after_prune",
+];
+
+/// Arms a place from `name` or `name:n`; false if there is no such place.
+pub fn arm(text: &str) -> bool {
+    let (name, count) = text.split_once(':').unwrap_or((text, "1"));
+    let (true, Ok(left)) = (PLACES.contains(&name), count.parse()) else { return false };
+    ARMED.set(Armed { name: name.to_owned(), left: AtomicU64::new(left) }).is_ok()
+}
+
+/// Dies here if armed: no destructor runs, nothing is flushed.
+pub fn reach(name: &str) {
+    let Some(armed) = ARMED.get() else { return };
+    if armed.name == name && armed.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+        eprintln!("failpoint {name} fired");
+        std::process::abort();
+    }
+}

@@ -1,0 +1,319 @@
+//! Dedup: the first row of each key passes, within an interval of event time.
+//!
+//! **Owns** the memory of keys: 128-bit hashes in tables by key group and time bucket. **Does not own** when it is
+//! snapshotted.
+//!
+//! A bucket is as long as the interval, so two rows of one bucket are always within it, and a row needs to look into
+//! its own bucket and the two beside it. A bucket is dropped whole once the watermark is an interval past its end.
+//!
+//! I1: whether a row is a repeat depends on event times and arrival order alone, never on when buckets were dropped:
+//!     a row that is not late cannot be within the interval of a dropped one.
+//! I2: a repeat does not extend the interval. An accepted row outside the interval starts a new one.
+//! I3: hashes are 128 bits (XXH3) over the key's bytes with lengths, so that a collision will not lose a row.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::{DataFusionError, Result};
+use rayon::prelude::*;
+use watershed_types::Reason;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::batch::{late_detail, Refusal, StreamBatch, Tally};
+use super::table128::Table128;
+
+/// What to deduplicate by.
+#[derive(Debug, Clone)]
+pub struct DedupSpec {
+    /// The operator's name in state.
+    pub id: String,
+    /// What its state depends on.
+    pub fingerprint: String,
+    /// Key columns, by index.
+    pub key: Vec<usize>,
+    /// The event-time column, by index.
+    pub time: usize,
+    /// The interval, microseconds.
+    pub within: i64,
+}
+
+/// The running operator.
+pub struct Dedup {
+    /// What it does.
+    pub spec: DedupSpec,
+    key_groups: u32,
+    shards: Vec<Shard>,
+    evicted: u64,
+}
+
+/// The key groups of one thread.
+#[derive(Default)]
+struct Shard {
+    groups: Vec<BTreeMap<i64, Table128>>,
+    fresh: Vec<((u64, u64), i64)>,
+}
+
+struct Prepared {
+    hashes: Vec<(u64, u64)>,
+    groups: Vec<u32>,
+    times: Vec<i64>,
+    late: Vec<bool>,
+}
+
+impl Dedup {
+    /// An operator without keys, its groups spread over `parallelism` shards.
+    pub fn new(spec: DedupSpec, key_groups: u32, parallelism: usize) -> Self {
+        let count = parallelism.clamp(1, key_groups as usize);
+        let mut shards: Vec<Shard> = (0..count).map(|_| Shard::default()).collect();
+        for group in 0..key_groups {
+            shards[shard_of(group, key_groups, count)].groups.push(BTreeMap::new());
+        }
+        Self { spec, key_groups, shards, evicted: 0 }
+    }
+
+    /// Drops late rows and repeats; the batches of one tick, in order.
+    pub fn process(&mut self, batches: Vec<StreamBatch>, tally: &mut Tally) -> Result<Vec<StreamBatch>> {
+        let spec = &self.spec;
+        let key_groups = self.key_groups;
+        let prepared: Vec<Prepared> = batches.par_iter().map(|batch| prepare(spec, key_groups, batch)).collect::<Result<_>>()?;
+        let count = self.shards.len();
+        let within = spec.within;
+        let repeats: Vec<Vec<(u32, u32)>> = self
+            .shards
+            .par_iter_mut()
+            .enumerate()
+            .map(|(index, shard)| {
+                let first_group = first_group(index, key_groups, count);
+                let mut repeats = Vec::new();
+                for (number, batch) in prepared.iter().enumerate() {
+                    for row in 0..batch.hashes.len() {
+                        let group = batch.groups[row];
+                        if batch.late[row] || shard_of(group, key_groups, count) != index {
+                            continue;
+                        }
+                        let (hash, time) = (batch.hashes[row], batch.times[row]);
+                        if accept(&mut shard.groups[(group - first_group) as usize], hash, time, within) {
+                            shard.fresh.push((hash, time));
+                        } else {
+                            repeats.push((number as u32, row as u32));
+                        }
+                    }
+                }
+                repeats
+            })
+            .collect();
+        let mut keep: Vec<Vec<bool>> = prepared.iter().map(|p| p.late.iter().map(|late| !late).collect()).collect();
+        for (number, row) in repeats.into_iter().flatten() {
+            keep[number as usize][row as usize] = false;
+            tally.duplicate += 1;
+        }
+        let mut kept = Vec::with_capacity(batches.len());
+        for ((batch, keep), prepared) in batches.into_iter().zip(keep).zip(&prepared) {
+            for row in (0..prepared.late.len()).filter(|row| prepared.late[*row]) {
+                tally.late.push(late_refusal(&batch, row, prepared.times[row]));
+            }
+            kept.push(batch.filter(&BooleanArray::from(keep))?);
+        }
+        Ok(kept)
+    }
+
+    /// Forgets what no row that is not late can repeat.
+    pub fn evict(&mut self, watermark: i64) {
+        let within = self.spec.within;
+        for buckets in self.shards.iter_mut().flat_map(|shard| &mut shard.groups) {
+            while let Some(bucket) = buckets.first_entry() {
+                if (*bucket.key() + 2).saturating_mul(within) > watermark {
+                    break;
+                }
+                self.evicted += bucket.remove().len() as u64;
+            }
+        }
+    }
+
+    /// Keys held.
+    pub fn rows(&self) -> u64 {
+        self.tables().map(|t| t.len() as u64).sum()
+    }
+    /// Bytes held, all included.
+    pub fn bytes(&self) -> u64 {
+        let fresh: usize = self.shards.iter().map(|s| s.fresh.capacity() * size_of::<((u64, u64), i64)>()).sum();
+        self.tables().map(|t| t.bytes() as u64 + 96).sum::<u64>() + fresh as u64
+    }
+    /// Keys forgotten since the start.
+    pub fn evictions(&self) -> u64 {
+        self.evicted
+    }
+    fn tables(&self) -> impl Iterator<Item = &Table128> {
+        self.shards.iter().flat_map(|s| &s.groups).flat_map(|g| g.values())
+    }
+
+    /// The keys added since the last snapshot, or all of them; and the event time after which none is needed.
+    pub fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
+        let within = self.spec.within;
+        let mut keys = Vec::new();
+        if full {
+            for shard in &self.shards {
+                for (bucket, table) in shard.groups.iter().flatten() {
+                    keys.extend(table.iter().map(|(key, value)| (key, bucket * within + unscale(value, within))));
+                }
+            }
+        } else {
+            keys.extend(self.shards.iter().flat_map(|s| s.fresh.iter().copied()));
+        }
+        for shard in &mut self.shards {
+            shard.fresh = Vec::new();
+        }
+        let expires = keys.iter().map(|(_, time)| (time.div_euclid(within) + 2).saturating_mul(within)).max();
+        let batches = keys.chunks(1 << 16).map(to_batch).collect::<Result<_>>()?;
+        Ok((batches, expires))
+    }
+
+    /// Adds keys of a snapshot.
+    pub fn restore(&mut self, batch: &RecordBatch) -> Result<()> {
+        let damaged = || DataFusionError::Internal("a dedup snapshot has other columns than this version writes".to_owned());
+        let keys = batch.column_by_name("key").and_then(|c| c.as_fixed_size_binary_opt()).ok_or_else(damaged)?;
+        let times = batch.column_by_name("event_time").and_then(|c| c.as_primitive_opt::<arrow::datatypes::Int64Type>()).ok_or_else(damaged)?;
+        let count = self.shards.len();
+        for row in 0..batch.num_rows() {
+            let bytes = keys.value(row);
+            let (high, low) = bytes.split_at_checked(8).ok_or_else(damaged)?;
+            let hash = (u64::from_be_bytes(high.try_into().map_err(|_| damaged())?), u64::from_be_bytes(low.try_into().map_err(|_| damaged())?));
+            let group = group_of(hash, self.key_groups);
+            let index = shard_of(group, self.key_groups, count);
+            let buckets = &mut self.shards[index].groups[(group - first_group(index, self.key_groups, count)) as usize];
+            accept(buckets, hash, times.value(row), self.spec.within);
+        }
+        Ok(())
+    }
+}
+
+fn late_refusal(batch: &StreamBatch, row: usize, time: i64) -> Refusal {
+    let detail = match &batch.origin {
+        Some(origin) => {
+            let watermark = origin.late.get(&batch.row(row)).copied().unwrap_or(time);
+            late_detail(time, watermark, &origin.chunk.partition)
+        }
+        None => String::new(),
+    };
+    Refusal::of(batch, row, Reason::Late, detail)
+}
+
+/// True, and remembered, if no accepted row of this key is within the interval.
+fn accept(buckets: &mut BTreeMap<i64, Table128>, hash: (u64, u64), time: i64, within: i64) -> bool {
+    let bucket = time.div_euclid(within);
+    let scaled = scale(time - bucket * within, within);
+    if buckets.get(&(bucket - 1)).and_then(|before| before.get(hash)).is_some_and(|first| {
+        // Both are offsets in their buckets: less than an interval apart if ours is the smaller.
+        scaled < first
+    }) {
+        return false;
+    }
+    if buckets.get(&(bucket + 1)).and_then(|after| after.get(hash)).is_some_and(|first| scaled > first) {
+        return false;
+    }
+    buckets.entry(bucket).or_default().insert(hash, scaled)
+}
+
+/// An offset in a bucket as 32 bits: exact for intervals up to 71 minutes, else to `within / 2^32`.
+fn scale(offset: i64, within: i64) -> u32 {
+    (offset / unit(within)) as u32
+}
+fn unscale(value: u32, within: i64) -> i64 {
+    i64::from(value) * unit(within)
+}
+fn unit(within: i64) -> i64 {
+    (within >> 32) + 1
+}
+
+fn group_of(hash: (u64, u64), key_groups: u32) -> u32 {
+    (((hash.1 & 0xffff_ffff) * u64::from(key_groups)) >> 32) as u32
+}
+fn shard_of(group: u32, key_groups: u32, count: usize) -> usize {
+    (group as usize * count) / key_groups as usize
+}
+fn first_group(shard: usize, key_groups: u32, count: usize) -> u32 {
+    (shard * key_groups as usize).div_ceil(count) as u32
+}
+
+fn prepare(spec: &DedupSpec, key_groups: u32, batch: &StreamBatch) -> Result<Prepared> {
+    let columns: Vec<ArrayRef> = spec.key.iter().map(|i| Arc::clone(batch.batch.column(*i))).collect();
+    let hashes = hash_keys(&columns, batch.batch.num_rows())?;
+    let groups = hashes.iter().map(|hash| group_of(*hash, key_groups)).collect();
+    let times = batch.batch.column(spec.time).as_primitive::<TimestampMicrosecondType>().values().to_vec();
+    let late = match &batch.origin {
+        Some(origin) if !origin.late.is_empty() => (0..times.len()).map(|i| origin.late.contains_key(&batch.row(i))).collect(),
+        _ => vec![false; times.len()],
+    };
+    Ok(Prepared { hashes, groups, times, late })
+}
+
+/// 128-bit hashes of keys. One text column is hashed as it is; anything else by Arrow's row encoding, which keeps
+/// columns and NULLs apart.
+fn hash_keys(columns: &[ArrayRef], rows: usize) -> Result<Vec<(u64, u64)>> {
+    let split = |hash: u128| ((hash >> 64) as u64, hash as u64);
+    if let [column] = columns {
+        if let (Some(texts), 0) = (column.as_string_view_opt(), column.null_count()) {
+            return Ok((0..rows).map(|i| split(xxh3_128(texts.value(i).as_bytes()))).collect());
+        }
+    }
+    let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
+    let encoded = RowConverter::new(fields)?.convert_columns(columns)?;
+    // A prefix keeps encoded keys apart from plain text ones.
+    let mut buffer = Vec::new();
+    Ok(encoded
+        .iter()
+        .map(|row| {
+            buffer.clear();
+            buffer.extend_from_slice(&[0xff, 0xfe]);
+            buffer.extend_from_slice(row.as_ref());
+            split(xxh3_128(&buffer))
+        })
+        .collect())
+}
+
+fn snapshot_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("key", DataType::FixedSizeBinary(16), false), Field::new("event_time", DataType::Int64, false)]))
+}
+
+fn to_batch(keys: &[((u64, u64), i64)]) -> Result<RecordBatch> {
+    let mut bytes = Vec::with_capacity(keys.len() * 16);
+    for (key, _) in keys {
+        bytes.extend_from_slice(&key.0.to_be_bytes());
+        bytes.extend_from_slice(&key.1.to_be_bytes());
+    }
+    let hashes = FixedSizeBinaryArray::try_new(16, bytes.into(), None)?;
+    let times = Int64Array::from_iter_values(keys.iter().map(|(_, time)| *time));
+    Ok(RecordBatch::try_new(snapshot_schema(), vec![Arc::new(hashes), Arc::new(times)])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_is_exact_whatever_the_buckets() {
+        let mut buckets = BTreeMap::new();
+        let key = (7, 7);
+        assert!(accept(&mut buckets, key, 1_000, 600));
+        assert!(!accept(&mut buckets, key, 1_599, 600), "less than the interval after");
+        assert!(!accept(&mut buckets, key, 401, 600), "less than the interval before");
+        assert!(accept(&mut buckets, key, 1_600, 600), "a repeat does not extend it");
+        assert!(accept(&mut buckets, key, 400, 600));
+        assert!(!accept(&mut buckets, key, 2_199, 600));
+        assert!(accept(&mut buckets, key, -1_000, 600));
+    }
+
+    #[test]
+    fn every_group_has_one_shard() {
+        for count in 1..=9 {
+            for group in 0..128u32 {
+                let shard = shard_of(group, 128, count);
+                assert!(shard < count && first_group(shard, 128, count) <= group);
+                assert!(shard + 1 == count || group < first_group(shard + 1, 128, count));
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Lookup join: a stream with a static table that fits in memory.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{concat_batches, take};
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::common::{cast::as_boolean_array, JoinType, Result};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::collect;
+use datafusion::prelude::SessionContext;
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+
+use super::batch::{Rows, StreamBatch};
+
+/// What to join and how.
+pub struct LookupSpec {
+    /// The static side, any plan over static tables.
+    pub table: LogicalPlan,
+    /// The session that runs it.
+    pub context: SessionContext,
+    /// Key expressions on the stream's columns.
+    pub stream_keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// Key expressions on the static columns.
+    pub table_keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// A further condition over `combined`.
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// Left columns and right columns.
+    pub combined: SchemaRef,
+    /// True if the stream is the left side.
+    pub stream_left: bool,
+    /// The join.
+    pub join_type: JoinType,
+    /// True if NULL keys match each other.
+    pub null_equal: bool,
+    /// The output columns.
+    pub schema: SchemaRef,
+}
+
+struct Built {
+    rows: RecordBatch,
+    converter: RowConverter,
+    by_key: HashMap<OwnedRow, Vec<u32>>,
+    all: Vec<u32>,
+}
+
+/// The running join.
+pub struct Lookup {
+    spec: LookupSpec,
+    built: RwLock<Arc<Built>>,
+}
+
+impl Lookup {
+    /// Reads the static side.
+    pub fn build(spec: LookupSpec) -> Result<Self> {
+        let built = build(&spec)?;
+        Ok(Self { spec, built: RwLock::new(Arc::new(built)) })
+    }
+
+    /// Reads the static side again, after a refresh of its tables.
+    pub fn rebuild(&self) -> Result<()> {
+        let built = build(&self.spec)?;
+        *self.built.write() = Arc::new(built);
+        Ok(())
+    }
+
+    /// The output columns.
+    pub fn schema(&self) -> SchemaRef {
+        relaxed(&self.spec.schema)
+    }
+
+    /// Joins one batch.
+    pub fn apply(&self, input: StreamBatch) -> Result<StreamBatch> {
+        let built = Arc::clone(&self.built.read());
+        let spec = &self.spec;
+        let rows = input.batch.num_rows();
+        let (mut stream_side, mut table_side) = (Vec::new(), Vec::new());
+        if spec.stream_keys.is_empty() {
+            for row in 0..rows as u32 {
+                stream_side.extend(std::iter::repeat_n(row, built.all.len()));
+                table_side.extend_from_slice(&built.all);
+            }
+        } else {
+            let keys = evaluate(&spec.stream_keys, &input.batch)?;
+            let encoded = built.converter.convert_columns(&keys)?;
+            for row in 0..rows {
+                if !spec.null_equal && keys.iter().any(|key| key.is_null(row)) {
+                    continue;
+                }
+                if let Some(matches) = built.by_key.get(&encoded.row(row).owned()) {
+                    stream_side.extend(std::iter::repeat_n(row as u32, matches.len()));
+                    table_side.extend_from_slice(matches);
+                }
+            }
+        }
+        if let Some(filter) = &spec.filter {
+            let pairs = self.pair(&input.batch, &built.rows, &stream_side, &table_side.iter().copied().map(Some).collect::<Vec<_>>(), &spec.combined)?;
+            let mask = filter.evaluate(&pairs)?.into_array(pairs.num_rows())?;
+            let mask = as_boolean_array(&mask)?;
+            let passes = |i: &usize| mask.is_valid(*i) && mask.value(*i);
+            stream_side = (0..mask.len()).filter(passes).map(|i| stream_side[i]).collect();
+            table_side = (0..mask.len()).filter(passes).map(|i| table_side[i]).collect();
+        }
+        match spec.join_type {
+            JoinType::Inner => self.finish(input, &built, stream_side, table_side.into_iter().map(Some).collect()),
+            JoinType::Left | JoinType::Right => {
+                let (mut outer_stream, mut outer_table) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+                let mut at = 0;
+                for row in 0..rows as u32 {
+                    let first = at;
+                    while at < stream_side.len() && stream_side[at] == row {
+                        outer_stream.push(row);
+                        outer_table.push(Some(table_side[at]));
+                        at += 1;
+                    }
+                    if first == at {
+                        outer_stream.push(row);
+                        outer_table.push(None);
+                    }
+                }
+                self.finish(input, &built, outer_stream, outer_table)
+            }
+            join_type => {
+                let mut matched = vec![false; rows];
+                for row in stream_side {
+                    matched[row as usize] = true;
+                }
+                let wanted = matches!(join_type, JoinType::LeftSemi | JoinType::RightSemi);
+                input.filter(&BooleanArray::from_iter(matched.into_iter().map(|m| Some(m == wanted))))
+            }
+        }
+    }
+
+    fn finish(&self, input: StreamBatch, built: &Built, stream_side: Vec<u32>, table_side: Vec<Option<u32>>) -> Result<StreamBatch> {
+        let batch = self.pair(&input.batch, &built.rows, &stream_side, &table_side, &self.spec.schema)?;
+        let rows = stream_side.iter().map(|row| input.row(*row as usize)).collect();
+        Ok(StreamBatch { batch, rows: Rows::Some(rows), origin: input.origin })
+    }
+
+    fn pair(&self, stream: &RecordBatch, table: &RecordBatch, stream_side: &[u32], table_side: &[Option<u32>], schema: &SchemaRef) -> Result<RecordBatch> {
+        let of_stream = UInt32Array::from(stream_side.to_vec());
+        let of_table = UInt32Array::from(table_side.to_vec());
+        let taken = |batch: &RecordBatch, indices: &UInt32Array| batch.columns().iter().map(|c| take(c, indices, None)).collect::<Result<Vec<ArrayRef>, _>>();
+        let (stream, table) = (taken(stream, &of_stream)?, taken(table, &of_table)?);
+        let columns = if self.spec.stream_left { [stream, table].concat() } else { [table, stream].concat() };
+        let options = RecordBatchOptions::new().with_row_count(Some(stream_side.len()));
+        Ok(RecordBatch::try_new_with_options(relaxed(schema), columns, &options)?)
+    }
+}
+
+/// The same columns, each of which may be NULL: an outer join's static side, before a filter has seen it.
+fn relaxed(schema: &SchemaRef) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()))
+}
+
+fn evaluate(expressions: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    expressions.iter().map(|e| e.evaluate(batch)?.into_array(batch.num_rows())).collect()
+}
+
+fn build(spec: &LookupSpec) -> Result<Built> {
+    let context = spec.context.clone();
+    let plan = spec.table.clone();
+    let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
+    let batches = futures::executor::block_on(async move {
+        let physical = context.state().query_planner().create_physical_plan(&plan, &context.state()).await?;
+        collect(physical, context.task_ctx()).await
+    })?;
+    let rows = concat_batches(&batches.first().map_or(schema, |b| b.schema()), &batches)?;
+    let keys = evaluate(&spec.table_keys, &rows)?;
+    let fields = keys.iter().map(|k| SortField::new(k.data_type().clone())).collect();
+    let converter = RowConverter::new(fields)?;
+    let mut by_key: HashMap<OwnedRow, Vec<u32>> = HashMap::new();
+    if !keys.is_empty() {
+        let encoded = converter.convert_columns(&keys)?;
+        for row in 0..rows.num_rows() {
+            if spec.null_equal || keys.iter().all(|key| key.is_valid(row)) {
+                by_key.entry(encoded.row(row).owned()).or_default().push(row as u32);
+            }
+        }
+    }
+    let all = if keys.is_empty() { (0..rows.num_rows() as u32).collect() } else { vec![] };
+    Ok(Built { rows, converter, by_key, all })
+}

@@ -1,0 +1,127 @@
+//! What runs on batches: stateless steps, dedup, window aggregation, lookup joins.
+//!
+//! **Owns** the operators and their state. **Does not own** the order they run in (`tick`), nor where state is kept
+//! (`checkpoint`).
+//!
+//! I1: a batch knows which source rows its rows came from ([`Rows`], [`Origin`]), so that any refusal can give back
+//!     the raw bytes, whatever the query did to the columns.
+//! I2: a stateless step is a pure function of its batch and the tick's time.
+
+mod aggregate;
+mod assign;
+mod batch;
+mod dedup;
+mod lookup;
+mod table128;
+
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+use datafusion::common::{cast::as_boolean_array, DataFusionError, Result};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::expressions::Column;
+
+pub use aggregate::{AggregateSpec, GroupColumn, WindowAggregate};
+pub use assign::AssignSpec;
+pub use batch::{Origin, Refusal, Rows, StreamBatch, Tally};
+pub use dedup::{Dedup, DedupSpec};
+pub use lookup::{Lookup, LookupSpec};
+
+/// One step of a table's plan.
+pub enum Step {
+    /// Computes columns.
+    Project {
+        /// One expression a column.
+        expressions: Vec<Arc<dyn PhysicalExpr>>,
+        /// The columns.
+        schema: SchemaRef,
+    },
+    /// Keeps rows for which this is true.
+    Filter(Arc<dyn PhysicalExpr>),
+    /// Adds window columns.
+    Assign(AssignSpec),
+    /// Joins a static table.
+    Lookup(Arc<Lookup>),
+    /// Keeps the first row of each key. Stateful.
+    Dedup(DedupSpec),
+    /// Aggregates windows. Stateful.
+    Aggregate(AggregateSpec),
+}
+
+impl Step {
+    /// Picks columns of `from` by index.
+    pub fn pick(indices: &[usize], schema: SchemaRef, from: &SchemaRef) -> Step {
+        let expressions = indices.iter().map(|i| Arc::new(Column::new(from.field(*i).name(), *i)) as Arc<dyn PhysicalExpr>).collect();
+        Step::Project { expressions, schema }
+    }
+
+    /// True for steps that keep state between batches.
+    pub fn is_stateful(&self) -> bool {
+        matches!(self, Step::Dedup(_) | Step::Aggregate(_))
+    }
+
+    /// Runs a stateless step. Stateful ones are an internal error here.
+    pub fn apply(&self, input: StreamBatch) -> Result<StreamBatch> {
+        match self {
+            Step::Project { expressions, schema } => {
+                let rows = input.batch.num_rows();
+                let columns = expressions
+                    .iter()
+                    .map(|e| e.evaluate(&input.batch).and_then(|v| v.into_array(rows)))
+                    .collect::<Result<Vec<_>>>()?;
+                let options = RecordBatchOptions::new().with_row_count(Some(rows));
+                let batch = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?;
+                Ok(StreamBatch { batch, ..input })
+            }
+            Step::Filter(predicate) => {
+                let mask = predicate.evaluate(&input.batch)?.into_array(input.batch.num_rows())?;
+                input.filter(as_boolean_array(&mask)?)
+            }
+            Step::Assign(spec) => spec.apply(input),
+            Step::Lookup(lookup) => lookup.apply(input),
+            Step::Dedup(_) | Step::Aggregate(_) => Err(DataFusionError::Internal("a stateful step was run as a stateless one".to_owned())),
+        }
+    }
+}
+
+/// Runs stateless steps over one batch. Where a row makes an expression fail (a division by zero, a cast), that row
+/// alone is refused: the batch is halved until it is found.
+pub fn run_stateless(steps: &[Step], input: StreamBatch, refused: &mut Vec<(StreamBatch, String)>) -> Vec<StreamBatch> {
+    if steps.is_empty() || input.batch.num_rows() == 0 {
+        return vec![input];
+    }
+    match steps.iter().try_fold(input.clone(), |batch, step| step.apply(batch)) {
+        Ok(done) => vec![done],
+        Err(error) if input.batch.num_rows() == 1 => {
+            let text = error.strip_backtrace();
+            refused.push((input, text.lines().next().unwrap_or_default().to_owned()));
+            vec![]
+        }
+        Err(_) => {
+            let half = input.batch.num_rows() / 2;
+            let rest = input.batch.num_rows() - half;
+            let mut done = run_stateless(steps, input.slice(0, half), refused);
+            done.extend(run_stateless(steps, input.slice(half, rest), refused));
+            done
+        }
+    }
+}
+
+/// Evaluates rules: one boolean column each; NULL counts as a violation.
+pub fn run_check(steps: &[Step], batch: &RecordBatch) -> Result<Vec<BooleanArray>> {
+    let input = StreamBatch { batch: batch.clone(), rows: Rows::All, origin: None };
+    let checked = steps.iter().try_fold(input, |batch, step| step.apply(batch))?;
+    checked
+        .batch
+        .columns()
+        .iter()
+        .map(|column| {
+            let column = as_boolean_array(column)?;
+            Ok(match column.nulls() {
+                None => column.clone(),
+                Some(valid) => BooleanArray::new(column.values() & valid.inner(), None),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,461 @@
+//! Binding: names in queries become streams, static tables, views and our logical nodes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::common::tree_node::{Transformed, TransformedResult};
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder, SubqueryAlias};
+use datafusion::optimizer::OptimizerRule;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::Statement;
+use watershed_codec::{ColumnSpec, CsvOptions, Format};
+use watershed_sql::{ColumnKind, Definitions, MetadataColumn, Place, QueryDef, RelationInput, RelationKind, SinkDef, SourceDef, StaticDef, TableDef};
+use watershed_types::{Error, Options, Result, Zone};
+
+use super::functions::{self, TickTime};
+use super::lower::{Lowering, Names};
+use super::nodes::{DedupNode, WindowKind, WindowNode};
+use super::provider::{StaticTable, StreamTable};
+use super::{Input, Plan, Rule, SinkPlan, SourcePlan, TablePlan};
+use crate::operator::Step;
+
+/// Reads a static table's rows: files by DataFusion, lake tables by the lake's adapter.
+pub trait StaticLoader: Send + Sync {
+    /// All rows of the table, with its declared columns if it declares any.
+    fn load(&self, definition: &StaticDef) -> Result<RecordBatch>;
+}
+
+enum Kind {
+    Source(usize),
+    Table(usize),
+    View(Box<LogicalPlan>),
+    Static,
+}
+
+struct Named {
+    kind: Kind,
+    schema: SchemaRef,
+    rowtime: Vec<bool>,
+    delay: Option<i64>,
+}
+
+struct Binder {
+    context: SessionContext,
+    named: HashMap<String, Named>,
+    plan: Plan,
+}
+
+impl Names for HashMap<String, Named> {
+    fn rowtime(&self, stream: &str) -> Option<Vec<bool>> {
+        match self.get(stream) {
+            Some(Named { kind: Kind::Static, .. }) | None => None,
+            Some(named) => Some(named.rowtime.clone()),
+        }
+    }
+}
+
+/// Checks and plans a whole project. Touches nothing but the static tables' files.
+pub fn bind(definitions: &Definitions, loader: &dyn StaticLoader) -> Result<Plan> {
+    let time = TickTime::default();
+    let context = session(&time);
+    let plan = Plan { sources: vec![], tables: vec![], sinks: vec![], statics: vec![], context: context.clone(), time };
+    let mut binder = Binder { context, named: HashMap::new(), plan };
+    for name in &definitions.order {
+        if let Some(source) = definitions.sources.iter().find(|d| &d.name == name) {
+            binder.source(source)?;
+        } else if let Some(table) = definitions.statics.iter().find(|d| &d.name == name) {
+            binder.static_table(table, loader)?;
+        } else if let Some(view) = definitions.views.iter().find(|d| &d.name == name) {
+            binder.view(&view.name, &view.query)?;
+        } else if let Some(table) = definitions.tables.iter().find(|d| &d.name == name) {
+            binder.table(table)?;
+        } else if let Some(sink) = definitions.sinks.iter().find(|d| &d.name == name) {
+            binder.sink(sink)?;
+        }
+    }
+    Ok(binder.plan)
+}
+
+/// A session with pinned time and only the optimizer rules whose result can run as a straight line of steps.
+fn session(time: &TickTime) -> SessionContext {
+    use datafusion::optimizer as o;
+    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
+        Arc::new(o::simplify_expressions::SimplifyExpressions::new()),
+        Arc::new(o::decorrelate_predicate_subquery::DecorrelatePredicateSubquery::new()),
+        Arc::new(o::scalar_subquery_to_join::ScalarSubqueryToJoin::new()),
+        Arc::new(o::extract_equijoin_predicate::ExtractEquijoinPredicate::new()),
+        Arc::new(o::eliminate_cross_join::EliminateCrossJoin::new()),
+        Arc::new(o::eliminate_filter::EliminateFilter::new()),
+        Arc::new(o::push_down_filter::PushDownFilter::new()),
+        Arc::new(o::simplify_expressions::SimplifyExpressions::new()),
+        Arc::new(o::common_subexpr_eliminate::CommonSubexprEliminate::new()),
+        Arc::new(o::optimize_projections::OptimizeProjections::new()),
+    ];
+    let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
+    config.options_mut().sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
+    let state = SessionStateBuilder::new().with_config(config).with_default_features().with_optimizer_rules(rules).build();
+    let context = SessionContext::new_with_state(state);
+    functions::register(&context, time);
+    context
+}
+
+fn at(place: &Place, owner: &str, error: impl std::fmt::Display) -> Error {
+    let text = error.to_string();
+    let text = text.lines().next().unwrap_or_default().to_owned();
+    Error::invalid("PLAN0002", format!("{place}: {owner}: {text}"))
+}
+
+impl Binder {
+    fn register(&self, name: &str, schema: &SchemaRef) -> Result<()> {
+        self.context
+            .register_table(datafusion::common::TableReference::bare(name), StreamTable::new(Arc::clone(schema)))
+            .map(|_| ())
+            .map_err(|e| Error::internal("PLAN0099", format!("\"{name}\" cannot be registered")).caused_by(e))
+    }
+
+    fn source(&mut self, definition: &SourceDef) -> Result<()> {
+        let owner = format!("source \"{}\"", definition.name);
+        let mut options = definition.options.clone();
+        let connector = options.require("connector")?;
+        let format = format_of(&mut options, &definition.place)?;
+        let idle_timeout = options.duration("idle_timeout")?.map_or(30_000_000, |d| d.as_micros() as i64);
+        let mut columns = Vec::new();
+        let mut metadata = Vec::new();
+        let mut selected = Vec::new();
+        for column in &definition.columns {
+            let quoted = quote(&column.name);
+            match &column.kind {
+                ColumnKind::Physical => {
+                    columns.push(ColumnSpec { name: column.name.clone(), data_type: column.data_type.clone(), nullable: column.nullable });
+                    selected.push(quoted);
+                }
+                ColumnKind::Metadata(kind) => {
+                    metadata.push((column.name.clone(), *kind));
+                    selected.push(quoted);
+                }
+                ColumnKind::Computed(expression) => selected.push(format!("{expression} AS {quoted}")),
+            }
+        }
+        if columns.is_empty() {
+            return Err(at(&definition.place, &owner, "has no columns that come with the records"));
+        }
+        let mut raw_fields: Vec<Field> = columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), c.nullable)).collect();
+        for (name, kind) in &metadata {
+            let data_type = match kind {
+                MetadataColumn::IngestTime => DataType::Timestamp(TimeUnit::Microsecond, None),
+                MetadataColumn::Partition | MetadataColumn::Position | MetadataColumn::Source => DataType::Utf8View,
+            };
+            raw_fields.push(Field::new(name, data_type, false));
+        }
+        let raw_schema: SchemaRef = Arc::new(Schema::new(raw_fields));
+        let straight = definition.columns.iter().map(|c| &c.name).eq(raw_schema.fields().iter().map(|f| f.name()));
+        let (prepare, schema) = if straight {
+            (Vec::new(), Arc::clone(&raw_schema))
+        } else {
+            let raw = format!("__ws_raw_{}", definition.name);
+            self.select(&raw, &raw_schema, &selected).map_err(|e| at(&definition.place, &owner, e.message()))?
+        };
+        let watermark = match &definition.watermark {
+            None => None,
+            Some(watermark) => {
+                let index = schema.index_of(&watermark.column).map_err(|e| at(&watermark.place, &owner, e))?;
+                if !matches!(schema.field(index).data_type(), DataType::Timestamp(TimeUnit::Microsecond, _)) {
+                    return Err(at(&watermark.place, &owner, format!("WATERMARK FOR needs a TIMESTAMP column, and \"{}\" is {}", watermark.column, schema.field(index).data_type())));
+                }
+                Some((index, watermark.delay_micros))
+            }
+        };
+        let rowtime = (0..schema.fields().len()).map(|i| watermark.is_some_and(|(at, _)| at == i)).collect();
+        self.register(&definition.name, &schema)?;
+        let index = self.plan.sources.len();
+        let named = Named { kind: Kind::Source(index), schema: Arc::clone(&schema), rowtime, delay: watermark.map(|(_, delay)| delay) };
+        self.named.insert(definition.name.clone(), named);
+        self.plan.sources.push(SourcePlan {
+            name: definition.name.clone(),
+            columns,
+            format,
+            metadata,
+            prepare,
+            schema,
+            watermark,
+            idle_timeout,
+            connector,
+            options,
+        });
+        Ok(())
+    }
+
+    /// Plans `SELECT … FROM raw` over a schema that exists only for it.
+    fn select(&self, raw: &str, raw_schema: &SchemaRef, selected: &[String]) -> Result<(Vec<Step>, SchemaRef)> {
+        self.register(raw, raw_schema)?;
+        let mut names: HashMap<String, Named> = HashMap::new();
+        let rowtime = vec![false; raw_schema.fields().len()];
+        names.insert(raw.to_owned(), Named { kind: Kind::Source(0), schema: Arc::clone(raw_schema), rowtime, delay: None });
+        let sql = format!("SELECT {} FROM {}", selected.join(", "), quote(raw));
+        let state = self.context.state();
+        let plan = futures::executor::block_on(state.create_logical_plan(&sql)).and_then(|plan| state.optimize(&plan));
+        let plan = plan.map_err(|e| Error::invalid("PLAN0002", first_line(&e)))?;
+        let lowered = Lowering { context: &self.context, names: &names, owner: raw, operators: 0 }.lower(&plan)?;
+        Ok((lowered.steps, lowered.schema))
+    }
+
+    fn static_table(&mut self, definition: &StaticDef, loader: &dyn StaticLoader) -> Result<()> {
+        let rows = loader.load(definition)?;
+        let table = StaticTable::new(definition.clone(), rows);
+        let schema = datafusion::catalog::TableProvider::schema(table.as_ref());
+        self.context
+            .register_table(datafusion::common::TableReference::bare(definition.name.as_str()), Arc::clone(&table) as _)
+            .map_err(|e| at(&definition.place, &definition.name, e))?;
+        self.named.insert(definition.name.clone(), Named { kind: Kind::Static, schema, rowtime: vec![], delay: None });
+        self.plan.statics.push(table);
+        Ok(())
+    }
+
+    fn view(&mut self, name: &str, query: &QueryDef) -> Result<()> {
+        let owner = format!("view \"{name}\"");
+        let logical = self.query(query, &owner)?;
+        let schema: SchemaRef = Arc::new(logical.schema().as_arrow().clone());
+        self.register(name, &schema)?;
+        let reads_stream = query.inputs.iter().any(|input| self.named.rowtime(input).is_some());
+        let (kind, rowtime, delay) = if reads_stream {
+            let optimized = self.context.state().optimize(&logical).map_err(|e| at(&query.place, &owner, first_line(&e)))?;
+            let lowered = Lowering { context: &self.context, names: &self.named, owner: name, operators: 0 }.lower(&optimized)?;
+            (Kind::View(Box::new(logical)), lowered.rowtime, self.named.get(&lowered.input).and_then(|n| n.delay))
+        } else {
+            (Kind::View(Box::new(logical)), vec![], None)
+        };
+        self.named.insert(name.to_owned(), Named { kind, schema, rowtime, delay });
+        Ok(())
+    }
+
+    fn table(&mut self, definition: &TableDef) -> Result<()> {
+        let owner = format!("table \"{}\"", definition.name);
+        let mut options = definition.options.clone();
+        let zone = options.parse("zone", "one of bronze, silver, gold", |text| text.parse::<Zone>().ok())?.unwrap_or_default();
+        let logical = self.query(&definition.query, &owner)?;
+        let state = self.context.state();
+        let optimized = state.optimize(&logical).map_err(|e| at(&definition.query.place, &owner, first_line(&e)))?;
+        let lowered = Lowering { context: &self.context, names: &self.named, owner: &definition.name, operators: 0 }
+            .lower(&optimized)
+            .map_err(|e| placed(e, &definition.query.place))?;
+        let schema: SchemaRef = Arc::new(Schema::new(
+            lowered.schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), f.is_nullable())).collect::<Vec<_>>(),
+        ));
+        let mut seen = std::collections::HashSet::new();
+        for field in schema.fields() {
+            if !seen.insert(field.name()) {
+                return Err(at(&definition.query.place, &owner, format!("two columns are named \"{}\"", field.name())));
+            }
+        }
+        for column in &definition.partitioned_by {
+            if schema.index_of(column).is_err() {
+                let hint = match column.as_str() {
+                    "year" | "month" | "day" | "hour" => format!("Add date_part('{column}', <event time>) AS {column} to the SELECT."),
+                    _ => format!("Its columns are: {}.", schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ")),
+                };
+                return Err(at(&definition.place, &owner, format!("PARTITIONED BY names \"{column}\", which the query does not select")).hint(hint));
+            }
+        }
+        let (input, delay) = match self.named.get(&lowered.input) {
+            Some(Named { kind: Kind::Source(index), delay, .. }) => (Input::Source(*index), *delay),
+            Some(Named { kind: Kind::Table(index), delay, .. }) => (Input::Table(*index), *delay),
+            _ => return Err(Error::internal("PLAN0099", format!("{owner} reads \"{}\", which is no stream", lowered.input))),
+        };
+        let (check, rules) = self.constraints(definition, &schema, &owner)?;
+        self.register(&definition.name, &schema)?;
+        let named = Named { kind: Kind::Table(self.plan.tables.len()), schema: Arc::clone(&schema), rowtime: lowered.rowtime.clone(), delay };
+        self.named.insert(definition.name.clone(), named);
+        self.plan.tables.push(TablePlan {
+            name: definition.name.clone(),
+            input,
+            steps: lowered.steps,
+            check,
+            rules,
+            schema,
+            partitioned_by: definition.partitioned_by.clone(),
+            zone,
+            options,
+            rowtime: lowered.rowtime,
+            aggregated: lowered.aggregated,
+            logical: optimized,
+            sql: definition.query.text.clone(),
+        });
+        Ok(())
+    }
+
+    fn constraints(&self, definition: &TableDef, schema: &SchemaRef, owner: &str) -> Result<(Vec<Step>, Vec<Rule>)> {
+        if definition.constraints.is_empty() {
+            return Ok((vec![], vec![]));
+        }
+        let mut selected = Vec::new();
+        let mut rules = Vec::new();
+        for (index, constraint) in definition.constraints.iter().enumerate() {
+            let expression = format!("({}) AS {}", constraint.expr, quote(&format!("rule_{index}")));
+            let raw = format!("__ws_rule_{}_{index}", definition.name);
+            let (_, checked) = self.select(&raw, schema, std::slice::from_ref(&expression)).map_err(|e| at(&constraint.place, owner, e.message()))?;
+            if checked.field(0).data_type() != &DataType::Boolean {
+                return Err(at(&constraint.place, owner, format!("constraint \"{}\" is {}, and a rule must be true or false", constraint.name, checked.field(0).data_type())));
+            }
+            selected.push(expression);
+            rules.push(Rule { name: constraint.name.clone(), text: constraint.text.clone(), on_violation: constraint.on_violation });
+        }
+        let raw = format!("__ws_check_{}", definition.name);
+        let (steps, _) = self.select(&raw, schema, &selected)?;
+        Ok((steps, rules))
+    }
+
+    fn sink(&mut self, definition: &SinkDef) -> Result<()> {
+        let mut options = definition.options.clone();
+        let connector = options.require("connector")?;
+        let Some(Named { kind: Kind::Table(table), .. }) = self.named.get(&definition.from) else {
+            return Err(at(&definition.place, &format!("sink \"{}\"", definition.name), format!("\"{}\" is not a table", definition.from))
+                .hint("Make a table of it first: CREATE TABLE t AS SELECT …; then CREATE SINK … FROM t."));
+        };
+        self.plan.sinks.push(SinkPlan { name: definition.name.clone(), table: *table, connector, options });
+        Ok(())
+    }
+
+    /// A query's logical plan with placeholders and views replaced. Not optimized.
+    fn query(&self, query: &QueryDef, owner: &str) -> Result<LogicalPlan> {
+        let fail = |e: &datafusion::common::DataFusionError| at(&query.place, owner, first_line(e));
+        let mut relations: Vec<LogicalPlan> = Vec::new();
+        for (index, relation) in query.relations.iter().enumerate() {
+            let (input, time_column, delay) = match &relation.input {
+                RelationInput::Named(name) => {
+                    let named = self.named.get(name).ok_or_else(|| at(&relation.place, owner, format!("unknown relation \"{name}\"")))?;
+                    let time = named.rowtime.iter().position(|r| *r).map(|i| named.schema.field(i).name().clone());
+                    (self.scan(name).map_err(|e| fail(&e))?, time, named.delay)
+                }
+                RelationInput::Relation(inner) => {
+                    let name = innermost(query, *inner);
+                    let named = self.named.get(name).ok_or_else(|| at(&relation.place, owner, format!("unknown relation \"{name}\"")))?;
+                    let time = named.rowtime.iter().position(|r| *r).map(|i| named.schema.field(i).name().clone());
+                    (relations[*inner].clone(), time, named.delay)
+                }
+            };
+            let node: LogicalPlan = match &relation.kind {
+                RelationKind::Deduplicate { key, within_micros } => {
+                    let time = time_column.ok_or_else(|| {
+                        at(&relation.place, owner, "DEDUPLICATE needs event time, and its input has none").hint("Declare WATERMARK FOR on the source.")
+                    })?;
+                    for column in key {
+                        if input.schema().field_with_unqualified_name(column).is_err() {
+                            let columns: Vec<_> = input.schema().fields().iter().map(|f| f.name().as_str()).collect();
+                            let hint = match watershed_types::near_miss(column, columns.iter().copied()) {
+                                Some(near) => format!("Did you mean \"{near}\"?"),
+                                None => format!("Its columns are: {}.", columns.join(", ")),
+                            };
+                            return Err(at(&relation.place, owner, format!("KEY names \"{column}\", which is not a column")).hint(hint));
+                        }
+                    }
+                    let within = within_micros.or(delay).unwrap_or(0).max(1);
+                    let node = DedupNode { input, key: key.clone(), time, within, id: format!("{owner}#{index}") };
+                    LogicalPlan::Extension(Extension { node: Arc::new(node) })
+                }
+                RelationKind::Tumble { column, size_micros, offset_micros } => {
+                    window(input, column, WindowKind::Tumble { size: *size_micros, offset: *offset_micros }).map_err(|e| at(&relation.place, owner, first_line(&e)))?
+                }
+                RelationKind::Hop { column, slide_micros, size_micros, offset_micros } => {
+                    let kind = WindowKind::Hop { slide: *slide_micros, size: *size_micros, offset: *offset_micros };
+                    window(input, column, kind).map_err(|e| at(&relation.place, owner, first_line(&e)))?
+                }
+            };
+            let aliased = SubqueryAlias::try_new(Arc::new(node), relation.placeholder.as_str()).map_err(|e| fail(&e))?;
+            let aliased = LogicalPlan::SubqueryAlias(aliased);
+            let schema: SchemaRef = Arc::new(aliased.schema().as_arrow().clone());
+            self.register(&relation.placeholder, &schema)?;
+            relations.push(aliased);
+        }
+        let statement = DfStatement::Statement(Box::new(Statement::Query(query.query.clone())));
+        let planned = futures::executor::block_on(self.context.state().statement_to_plan(statement)).map_err(|e| fail(&e))?;
+        planned
+            .transform_up_with_subqueries(|node| {
+                let LogicalPlan::TableScan(scan) = &node else { return Ok(Transformed::no(node)) };
+                let name = scan.table_name.table();
+                if let Some(index) = query.relations.iter().position(|r| r.placeholder == name) {
+                    return Ok(Transformed::yes(relations[index].clone()));
+                }
+                match self.named.get(name) {
+                    Some(Named { kind: Kind::View(_), .. }) => Ok(Transformed::yes(self.scan(name)?)),
+                    _ => Ok(Transformed::no(node)),
+                }
+            })
+            .data()
+            .map_err(|e| fail(&e))
+    }
+
+    fn scan(&self, name: &str) -> datafusion::common::Result<LogicalPlan> {
+        if let Some(Named { kind: Kind::View(plan), .. }) = self.named.get(name) {
+            return Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(plan.as_ref().clone()), name)?));
+        }
+        let reference = datafusion::common::TableReference::bare(name);
+        let provider = futures::executor::block_on(self.context.table_provider(reference.clone()))?;
+        LogicalPlanBuilder::scan(reference, provider_as_source(provider), None)?.build()
+    }
+}
+
+fn window(input: LogicalPlan, column: &str, kind: WindowKind) -> datafusion::common::Result<LogicalPlan> {
+    let node = WindowNode::try_new(input, column.to_owned(), kind)?;
+    Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+}
+
+fn innermost(query: &QueryDef, mut index: usize) -> &str {
+    loop {
+        match &query.relations[index].input {
+            RelationInput::Named(name) => return name,
+            RelationInput::Relation(inner) => index = *inner,
+        }
+    }
+}
+
+fn placed(error: Error, place: &Place) -> Error {
+    let hint = error.next_step().map(str::to_owned);
+    let placed = Error::new(error.kind(), error.code(), format!("{place}: {}", error.message()));
+    match hint {
+        Some(hint) => placed.hint(hint),
+        None => placed,
+    }
+}
+
+fn first_line(error: &datafusion::common::DataFusionError) -> String {
+    let stripped = error.strip_backtrace();
+    stripped.lines().next().unwrap_or_default().to_owned()
+}
+
+/// A name as a quoted SQL identifier.
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn format_of(options: &mut Options, place: &Place) -> Result<Format> {
+    let name = options.take("format").unwrap_or_else(|| "json".to_owned());
+    match name.to_ascii_lowercase().as_str() {
+        "json" | "ndjson" => Ok(Format::Json),
+        "csv" => {
+            let one = |text: &str| match text {
+                "\\t" | "tab" => Some(b'\t'),
+                other if other.len() == 1 => other.bytes().next(),
+                _ => None,
+            };
+            Ok(Format::Csv(CsvOptions {
+                delimiter: options.parse("delimiter", "one character", one)?.unwrap_or(b','),
+                quote: options.parse("quote", "one character", one)?.unwrap_or(b'"'),
+                header: options.flag("header")?.unwrap_or(true),
+                null: options.take("null").unwrap_or_default(),
+            }))
+        }
+        "text" | "raw" => Ok(Format::Text),
+        other => {
+            let hint = match watershed_types::near_miss(other, ["json", "csv", "text"]) {
+                Some(near) => format!("Did you mean '{near}'?"),
+                None => "Known formats: json, csv, text.".to_owned(),
+            };
+            Err(Error::invalid("PLAN0003", format!("{place}: {}: unknown format '{other}'", options.owner())).hint(hint))
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! From a project's definitions to what runs: one logical plan, lowered here to streaming steps.
+//!
+//! **Owns** binding (names → logical plans), the streaming lowering, and the operators' fingerprints.
+//! **Does not own** parsing (`watershed-sql`) or running (`operator`, `tick`).
+//!
+//! ```text
+//! Definitions ──bind──▶ LogicalPlan (+ DedupNode, WindowNode) ──lower──▶ Step, Step, …   (stream)
+//!                                                            └─batch──▶ DataFusion       (history)
+//! ```
+//!
+//! I1: a table's steps are a straight line from one streaming input; everything else it joins is static.
+//! I2: an operator's id and fingerprint depend on the SQL alone, so that its state finds it again.
+
+mod bind;
+mod functions;
+mod lower;
+mod nodes;
+mod provider;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::SessionContext;
+use watershed_codec::{ColumnSpec, Format};
+use watershed_sql::{MetadataColumn, OnViolation};
+use watershed_types::{Options, Zone};
+
+pub use bind::{bind, StaticLoader};
+pub use functions::TickTime;
+pub use nodes::{DedupNode, WindowKind, WindowNode};
+pub use provider::{StaticTable, StreamTable};
+
+use crate::operator::Step;
+
+/// Everything that runs in one project.
+pub struct Plan {
+    /// The sources, by index.
+    pub sources: Vec<SourcePlan>,
+    /// The tables, inputs before users.
+    pub tables: Vec<TablePlan>,
+    /// The sinks.
+    pub sinks: Vec<SinkPlan>,
+    /// Static tables, refreshed while running.
+    pub statics: Vec<Arc<StaticTable>>,
+    /// The session everything was planned in.
+    pub context: SessionContext,
+    /// What `now()` reads.
+    pub time: TickTime,
+}
+
+/// A source as it runs.
+pub struct SourcePlan {
+    /// Its name.
+    pub name: String,
+    /// Columns that the decoder fills, in order.
+    pub columns: Vec<ColumnSpec>,
+    /// How records are written.
+    pub format: Format,
+    /// Metadata columns, appended to the decoded ones in this order.
+    pub metadata: Vec<(String, MetadataColumn)>,
+    /// From decoded + metadata columns to the declared columns; empty if they are the same.
+    pub prepare: Vec<Step>,
+    /// The declared columns.
+    pub schema: SchemaRef,
+    /// Index of the event-time column in `schema`, and the delay in microseconds.
+    pub watermark: Option<(usize, i64)>,
+    /// After how long a caught-up, silent partition stops holding the watermark back, microseconds.
+    pub idle_timeout: i64,
+    /// The connector's name.
+    pub connector: String,
+    /// The connector's own options.
+    pub options: Options,
+}
+
+/// What a table reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// A source, by index.
+    Source(usize),
+    /// A table before it, by index.
+    Table(usize),
+}
+
+/// One `CONSTRAINT`.
+pub struct Rule {
+    /// Its name.
+    pub name: String,
+    /// The condition as written.
+    pub text: String,
+    /// What happens to a row that breaks it.
+    pub on_violation: OnViolation,
+}
+
+/// A table as it runs.
+pub struct TablePlan {
+    /// Its name.
+    pub name: String,
+    /// What it reads.
+    pub input: Input,
+    /// What is done with it.
+    pub steps: Vec<Step>,
+    /// Yields one boolean column per rule; empty without rules.
+    pub check: Vec<Step>,
+    /// The rules, in the order of `check`'s columns.
+    pub rules: Vec<Rule>,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Its partition columns.
+    pub partitioned_by: Vec<String>,
+    /// Its zone.
+    pub zone: Zone,
+    /// What is left of its options for the lake.
+    pub options: Options,
+    /// Which columns are event time, passed through untouched.
+    pub rowtime: Vec<bool>,
+    /// True if it aggregates windows: its rows are results, not input rows.
+    pub aggregated: bool,
+    /// The optimized logical plan, for `plan` and the batch lowering.
+    pub logical: LogicalPlan,
+    /// The query as written.
+    pub sql: String,
+}
+
+/// A sink as it runs.
+pub struct SinkPlan {
+    /// Its name.
+    pub name: String,
+    /// The table it follows, by index.
+    pub table: usize,
+    /// The connector's name.
+    pub connector: String,
+    /// The connector's own options.
+    pub options: Options,
+}
+
+impl Plan {
+    /// The source a table's rows come from in the end.
+    pub fn root_source(&self, table: usize) -> usize {
+        match self.tables[table].input {
+            Input::Source(source) => source,
+            Input::Table(input) => self.root_source(input),
+        }
+    }
+    /// A table's or source's name.
+    pub fn input_name(&self, input: Input) -> &str {
+        match input {
+            Input::Source(source) => &self.sources[source].name,
+            Input::Table(table) => &self.tables[table].name,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The logical nodes a stream has and a plain relation has not: dedup and window assignment.
+//!
+//! **Owns** their schemas and what the optimizer may do around them. **Does not own** how they run: see
+//! `lower.rs` (as a stream) and `batch.rs` (over history).
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, TimeUnit};
+use datafusion::common::{DFSchema, DFSchemaRef, Result};
+use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
+
+/// Keeps the first row of each key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DedupNode {
+    /// What to deduplicate.
+    pub input: LogicalPlan,
+    /// Key columns, by name.
+    pub key: Vec<String>,
+    /// The event-time column, by name.
+    pub time: String,
+    /// For how long a key is remembered, microseconds of event time.
+    pub within: i64,
+    /// The operator's name in state and plans.
+    pub id: String,
+}
+
+/// How rows are assigned to windows. All in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WindowKind {
+    /// One window a row.
+    Tumble { size: i64, offset: i64 },
+    /// `size / slide` windows a row.
+    Hop { slide: i64, size: i64, offset: i64 },
+}
+
+impl WindowKind {
+    /// The window's length.
+    pub fn size(self) -> i64 {
+        match self {
+            WindowKind::Tumble { size, .. } | WindowKind::Hop { size, .. } => size,
+        }
+    }
+}
+
+/// Adds `window_start`, `window_end` and `window_time`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WindowNode {
+    /// What to assign.
+    pub input: LogicalPlan,
+    /// The event-time column, by name.
+    pub time: String,
+    /// Which windows.
+    pub kind: WindowKind,
+    schema: DFSchemaRef,
+}
+
+impl WindowNode {
+    /// Plans the assignment; the time column keeps its type in the window columns.
+    pub fn try_new(input: LogicalPlan, time: String, kind: WindowKind) -> Result<Self> {
+        let (_, field) = input.schema().qualified_field_with_unqualified_name(&time)?;
+        let time_type = match field.data_type() {
+            DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+            other => return datafusion::common::plan_err!("a window needs a TIMESTAMP column; \"{time}\" is {other}"),
+        };
+        let (qualifier, _) = input.schema().qualified_field(0);
+        let qualifier = qualifier.cloned();
+        let mut fields: Vec<_> = input.schema().iter().map(|(q, f)| (q.cloned(), Arc::clone(f))).collect();
+        for name in ["window_start", "window_end", "window_time"] {
+            fields.push((qualifier.clone(), Arc::new(Field::new(name, time_type.clone(), false))));
+        }
+        let schema = Arc::new(DFSchema::new_with_metadata(fields, Default::default())?);
+        Ok(Self { input, time, kind, schema })
+    }
+}
+
+macro_rules! by_debug {
+    ($node:ty) => {
+        impl PartialOrd for $node {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                format!("{self:?}").partial_cmp(&format!("{other:?}"))
+            }
+        }
+    };
+}
+by_debug!(DedupNode);
+by_debug!(WindowNode);
+
+impl UserDefinedLogicalNodeCore for DedupNode {
+    fn name(&self) -> &str {
+        "Deduplicate"
+    }
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+    fn schema(&self) -> &DFSchemaRef {
+        self.input.schema()
+    }
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Deduplicate: key=[{}], within={}us", self.key.join(", "), self.within)
+    }
+    fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        Ok(Self { input: inputs.swap_remove(0), ..self.clone() })
+    }
+    fn necessary_children_exprs(&self, _output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        // The node's output is its input: asking for less would shift what the parent refers to.
+        Some(vec![(0..self.input.schema().fields().len()).collect()])
+    }
+}
+
+impl UserDefinedLogicalNodeCore for WindowNode {
+    fn name(&self) -> &str {
+        "AssignWindow"
+    }
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.kind {
+            WindowKind::Tumble { size, offset } => write!(f, "AssignWindow: TUMBLE on {}, size={size}us, offset={offset}us", self.time),
+            WindowKind::Hop { slide, size, offset } => {
+                write!(f, "AssignWindow: HOP on {}, slide={slide}us, size={size}us, offset={offset}us", self.time)
+            }
+        }
+    }
+    fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        Self::try_new(inputs.swap_remove(0), self.time.clone(), self.kind)
+    }
+    fn necessary_children_exprs(&self, _output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        Some(vec![(0..self.input.schema().fields().len()).collect()])
+    }
+}

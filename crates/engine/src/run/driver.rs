@@ -1,0 +1,747 @@
+//! The tick thread: takes bounded slices of input through the plan, and seals epochs.
+//!
+//! **Owns** the order of everything: ticks, watermarks, accounts, when an epoch ends. **Does not own** the commit.
+//!
+//! I1: a row is in the epoch in which its tick ran, with its effect on state, its position and its account.
+//! I2: at most one epoch is being committed while the next one runs.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arrow::array::{RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use watershed_ports::Clock;
+use watershed_protocol::{Account, LedgerRow, SinkReceipt, SourceProgress, TickRecord};
+use watershed_types::{Epoch, Error, PartitionPosition, Positions, Reason, Result};
+
+use super::commit::{CommitJob, CommitThread, Snapshot};
+use super::intake::{Event, Intake, Prepare};
+use super::lane::Lane;
+use super::live::Live;
+use super::quarantine;
+use super::recover::{positions_operator, Config, LiveSink};
+use super::replay::{self, REPLAY_SOURCE};
+use super::status::{Meter, OperatorStatus, SharedStatus, SourceStatus};
+use super::table::{Segment, TableRun};
+use super::watermark::Watermarks;
+use crate::failpoint::reach;
+use crate::operator::{Refusal, Rows, StreamBatch};
+use crate::plan::{Input, Plan};
+
+/// Ticks recorded one by one in a manifest; the last entry stands for all that follow.
+const TICKS_RECORDED: usize = 256;
+/// State rows since the last base, as a share of the whole, from which a new base is written; and how many files at most.
+const DELTAS_BEFORE_BASE: usize = 16;
+const DELTAS_AT_MOST: usize = 128;
+
+/// A source on the tick thread.
+pub struct SourceRun {
+    pub(super) name: String,
+    pub(super) prepare: Arc<Prepare>,
+    pub(super) watermarks: Option<Watermarks>,
+    pub(super) positions: Positions,
+    pub(super) moved: Positions,
+    pub(super) committed: Option<Sender<Positions>>,
+    pub(super) thread: Option<JoinHandle<()>>,
+    pub(super) done: bool,
+    pub(super) positions_snapshots: usize,
+}
+
+/// What [`Driver::new`] takes.
+pub struct DriverParts {
+    pub(super) config: Config,
+    pub(super) plan: Plan,
+    pub(super) tables: Vec<TableRun>,
+    pub(super) sources: Vec<SourceRun>,
+    pub(super) table_sinks: Vec<Vec<String>>,
+    pub(super) live_sinks: HashMap<usize, Vec<Box<dyn LiveSink>>>,
+    pub(super) lanes: BTreeMap<String, Vec<Lane>>,
+    pub(super) commits: CommitThread,
+    pub(super) incoming: Receiver<Event>,
+    pub(super) pool: Arc<rayon::ThreadPool>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) status: SharedStatus,
+    pub(super) live: Arc<Live>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) intake_stop: Arc<AtomicBool>,
+    pub(super) maintenance: Option<JoinHandle<()>>,
+    pub(super) replays: Positions,
+    pub(super) epoch: Epoch,
+    pub(super) watermark: Option<i64>,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// The last committed epoch.
+    pub epoch: Epoch,
+    /// Epochs committed by this run.
+    pub epochs: u64,
+    /// Records read by this run.
+    pub records: u64,
+    /// The accounts of this run, by table and input.
+    pub accounts: BTreeMap<(String, String), Account>,
+    /// Rows each sink took.
+    pub sinks: BTreeMap<String, u64>,
+}
+
+/// How much of an operator was snapshotted since its last base.
+#[derive(Default, Clone, Copy)]
+struct Growth {
+    files: usize,
+    rows: u64,
+    based: bool,
+}
+
+/// The tick thread's state.
+pub struct Driver {
+    parts: DriverParts,
+    /// The epoch that is being filled.
+    open: OpenEpoch,
+    growth: HashMap<String, Growth>,
+    in_commit: VecDeque<(Epoch, Vec<Positions>)>,
+    outcome: Outcome,
+    meter: Meter,
+    replay_looked: Instant,
+    replays_moved: Positions,
+    emitted_watermark: Option<i64>,
+    records: u64,
+    bytes: u64,
+    ticks: u64,
+}
+
+#[derive(Default)]
+struct OpenEpoch {
+    number: Epoch,
+    since: Option<Instant>,
+    bytes: u64,
+    ticks: Vec<TickRecord>,
+    accounts: BTreeMap<(usize, String), Account>,
+    results: BTreeMap<(usize, String), Account>,
+    oldest_accepted: Option<i64>,
+}
+
+impl Driver {
+    pub(super) fn new(parts: DriverParts) -> Self {
+        let number = parts.epoch.next();
+        let outcome = Outcome { epoch: parts.epoch, ..Outcome::default() };
+        Self {
+            emitted_watermark: parts.watermark,
+            parts,
+            open: OpenEpoch { number, ..OpenEpoch::default() },
+            growth: HashMap::new(),
+            in_commit: VecDeque::new(),
+            outcome,
+            meter: Meter::default(),
+            replay_looked: Instant::now() - Duration::from_secs(60),
+            replays_moved: Positions::new(),
+            records: 0,
+            bytes: 0,
+            ticks: 0,
+        }
+    }
+
+    /// Runs until told to stop, until the input ends, or until something fails.
+    pub fn run(mut self) -> Result<Outcome> {
+        self.parts.status.write().state = "running".to_owned();
+        let ran = self.turn_until_done();
+        let result = match ran {
+            Ok(()) => self.close(),
+            Err(error) => Err(error),
+        };
+        self.shut_down();
+        let mut status = self.parts.status.write();
+        match &result {
+            Ok(()) => status.state = "stopped".to_owned(),
+            Err(error) => {
+                status.state = "failed".to_owned();
+                status.error = Some(error.report());
+            }
+        }
+        drop(status);
+        result.map(|()| self.outcome)
+    }
+
+    fn turn_until_done(&mut self) -> Result<()> {
+        loop {
+            let stopping = self.parts.stop.load(Ordering::SeqCst);
+            let intakes = self.collect()?;
+            let replays = self.take_replays()?;
+            if !intakes.is_empty() || !replays.is_empty() || self.watermark_moved() {
+                self.tick(intakes, replays, false)?;
+            }
+            self.hear_commits(false)?;
+            let interval_over = self.open.since.is_some_and(|since| since.elapsed() >= self.parts.config.epoch_interval);
+            if interval_over || self.open.bytes >= self.parts.config.epoch_bytes {
+                self.seal()?;
+            }
+            if stopping || self.parts.sources.iter().all(|s| s.done) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits a little for the first chunk, then takes what is there, up to a tick's limits.
+    fn collect(&mut self) -> Result<Vec<Intake>> {
+        let mut intakes = Vec::new();
+        let (mut records, mut bytes) = (0u64, 0usize);
+        let mut wait = self.time_to_wait();
+        while records < self.parts.config.max_rows_per_tick && bytes < self.parts.config.max_bytes_per_tick {
+            let event = match self.parts.incoming.recv_timeout(wait) {
+                Ok(event) => event,
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => {
+                    for source in &mut self.parts.sources {
+                        source.done = true;
+                    }
+                    break;
+                }
+            };
+            match event {
+                Event::Chunk { bytes: size, ready } => {
+                    let intake = ready.recv().map_err(|_| Error::internal("RUN0022", "a decoding task has ended without an answer"))??;
+                    records += intake.origin.records.len() as u64;
+                    bytes += size;
+                    self.parts.sources[intake.origin.source].done = false;
+                    intakes.push(intake);
+                    wait = Duration::ZERO;
+                }
+                Event::CaughtUp(index) => {
+                    let source = &mut self.parts.sources[index];
+                    if let Some(watermarks) = &mut source.watermarks {
+                        watermarks.caught_up();
+                    }
+                    source.done = self.parts.config.once;
+                    self.status_of(index, |status| status.caught_up = true);
+                    if self.parts.sources.iter().all(|s| s.done) {
+                        break;
+                    }
+                }
+                Event::End(index) => {
+                    self.parts.sources[index].done = true;
+                    self.status_of(index, |status| status.caught_up = true);
+                    if self.parts.sources.iter().all(|s| s.done) {
+                        break;
+                    }
+                }
+                Event::News(index, lag, notices) => {
+                    self.status_of(index, |status| (status.lag_records, status.lag_bytes) = (lag.records, lag.bytes));
+                    if !notices.is_empty() {
+                        let name = self.parts.sources[index].name.clone();
+                        let mut status = self.parts.status.write();
+                        for notice in notices {
+                            tracing::warn!(source = name, "{notice}");
+                            let text = format!("source \"{name}\": {notice}");
+                            if !status.notices.contains(&text) {
+                                status.notices.push(text);
+                            }
+                        }
+                        let surplus = status.notices.len().saturating_sub(20);
+                        status.notices.drain(..surplus);
+                    }
+                }
+                Event::Failed(index, error) => {
+                    let name = &self.parts.sources[index].name;
+                    let hint = error.next_step().map(str::to_owned);
+                    let failed = Error::new(error.kind(), error.code(), format!("source \"{name}\": {}", error.message())).caused_by(error);
+                    return Err(match hint {
+                        Some(hint) => failed.hint(hint),
+                        None => failed,
+                    });
+                }
+            }
+        }
+        Ok(intakes)
+    }
+
+    fn time_to_wait(&self) -> Duration {
+        let most = Duration::from_millis(50);
+        match self.open.since {
+            Some(since) => self.parts.config.epoch_interval.saturating_sub(since.elapsed()).min(most),
+            None => most,
+        }
+    }
+
+    fn status_of(&self, index: usize, change: impl FnOnce(&mut SourceStatus)) {
+        let mut status = self.parts.status.write();
+        change(status.sources.entry(self.parts.sources[index].name.clone()).or_default());
+    }
+
+    fn combined_watermark(&mut self) -> Option<i64> {
+        let mut least: Option<i64> = None;
+        for source in &mut self.parts.sources {
+            if let Some(watermarks) = &mut source.watermarks {
+                match watermarks.combined() {
+                    Some(watermark) => least = Some(least.map_or(watermark, |l| l.min(watermark))),
+                    None => {}
+                }
+            }
+        }
+        least
+    }
+
+    fn watermark_moved(&mut self) -> bool {
+        let now = self.combined_watermark();
+        now > self.emitted_watermark
+    }
+
+    /// Requests that were not taken yet, as chunks for the tables that refused their rows.
+    fn take_replays(&mut self) -> Result<Vec<(usize, String, Intake)>> {
+        if self.replay_looked.elapsed() < Duration::from_millis(500) {
+            return Ok(vec![]);
+        }
+        self.replay_looked = Instant::now();
+        let work: PathBuf = self.parts.config.work.clone();
+        let mut intakes = Vec::new();
+        for name in replay::names(&work)? {
+            if self.parts.replays.contains_key(&name) {
+                continue;
+            }
+            let request = replay::read(&work, &name)?;
+            let mut groups: BTreeMap<(usize, usize, bool), Vec<&replay::ReplayRow>> = BTreeMap::new();
+            for row in &request.rows {
+                let table = self.parts.plan.tables.iter().position(|t| t.name == row.row.table_name);
+                let source = table.map(|t| self.parts.plan.root_source(t));
+                match (table, source) {
+                    (Some(table), Some(source)) => {
+                        let bypass = row.reason == Reason::Violation.as_str() || row.reason == Reason::Sink.as_str();
+                        groups.entry((table, source, bypass)).or_default().push(row);
+                    }
+                    _ => tracing::warn!(table = row.row.table_name, "a row to be replayed belongs to a table that is gone; it stays in the quarantine"),
+                }
+            }
+            let mut first = 0;
+            for ((table, source, bypass), rows) in groups {
+                let chunk = replay::chunk(&name, first, &rows, self.parts.clock.now_micros())?;
+                first += rows.len() as u64;
+                let mut intake = self.parts.sources[source].prepare.decode(chunk)?;
+                intake.origin.target = Some(table);
+                intake.origin.bypass_dedup = bypass;
+                let label = format!("replay:{}", self.parts.sources[source].name);
+                intakes.push((table, label, intake));
+            }
+            let position = PartitionPosition { offset: request.rows.len() as u64, record: request.rows.len() as u64 };
+            self.parts.replays.insert(name.clone(), position);
+            self.replays_moved.insert(name, position);
+        }
+        Ok(intakes)
+    }
+
+    /// Takes chunks through the plan.
+    fn tick(&mut self, intakes: Vec<Intake>, replays: Vec<(usize, String, Intake)>, last: bool) -> Result<()> {
+        let started = Instant::now();
+        let now = self.parts.clock.now_micros();
+        self.parts.plan.time.set(now);
+        self.open.since.get_or_insert(started);
+        let mut records = 0;
+        let mut oldest: Option<i64> = None;
+        let mut of_source: Vec<Vec<StreamBatch>> = self.parts.sources.iter().map(|_| vec![]).collect();
+        let mut refused_of_source: Vec<Vec<Refusal>> = self.parts.sources.iter().map(|_| vec![]).collect();
+        for intake in intakes {
+            let index = intake.origin.source;
+            records += intake.origin.records.len() as u64;
+            self.bytes += intake.origin.chunk.bytes.len() as u64;
+            self.open.bytes += intake.origin.chunk.bytes.len() as u64;
+            let accepted_at = intake.origin.chunk.ingested_at;
+            oldest = Some(oldest.map_or(accepted_at, |o: i64| o.min(accepted_at)));
+            let source = &mut self.parts.sources[index];
+            let position = PartitionPosition { offset: intake.origin.chunk.end_offset, record: intake.origin.chunk.record + intake.origin.records.len() as u64 };
+            let stretch = intake.origin.chunk.stretch.to_string();
+            source.positions.insert(stretch.clone(), position);
+            source.moved.insert(stretch, position);
+            let (batch, refused) = arrive(source, intake);
+            of_source[index].push(batch);
+            refused_of_source[index].extend(refused);
+        }
+        for (index, batches) in of_source.iter().enumerate() {
+            let count: usize = batches.iter().filter_map(|b| b.origin.as_ref()).map(|o| o.records.len()).sum();
+            if count > 0 {
+                let name = self.parts.sources[index].name.clone();
+                metrics::counter!("watershed_source_records_total", "source" => name).increment(count as u64);
+                self.status_of(index, |status| {
+                    status.records += count as u64;
+                    status.caught_up = false;
+                });
+            }
+        }
+        let mut replayed: HashMap<usize, Vec<(String, StreamBatch, Vec<Refusal>)>> = HashMap::new();
+        for (table, label, intake) in replays {
+            records += intake.origin.records.len() as u64;
+            let origin = Arc::new(intake.origin);
+            let refused = intake.refused.into_iter().map(|r| refusal(&origin, r)).collect();
+            replayed.entry(table).or_default().push((label, StreamBatch { batch: intake.batch, rows: Rows::All, origin: Some(origin) }, refused));
+        }
+        let combined = self.combined_watermark();
+        self.emitted_watermark = combined.max(self.emitted_watermark);
+        let mut outputs: Vec<Vec<StreamBatch>> = Vec::with_capacity(self.parts.tables.len());
+        for index in 0..self.parts.tables.len() {
+            let watermark = if last { i64::MAX } else { self.table_watermark(index) };
+            let (main, refused) = match self.parts.plan.tables[index].input {
+                Input::Source(source) => (of_source[source].clone(), refused_of_source[source].clone()),
+                Input::Table(table) => (outputs[table].clone(), vec![]),
+            };
+            let label = self.parts.plan.input_name(self.parts.plan.tables[index].input).to_owned();
+            let mut delivered = self.run_table(index, &label, main, refused, watermark, now)?;
+            for (label, batch, refused) in replayed.remove(&index).unwrap_or_default() {
+                let mut batches = vec![batch];
+                for ancestor in self.ancestors(index) {
+                    batches = self.parts.tables[ancestor].pass_through(batches);
+                }
+                delivered.extend(self.run_table(index, &label, batches, refused, watermark, now)?);
+            }
+            self.deliver(index, &delivered)?;
+            outputs.push(delivered);
+        }
+        self.note_tick(now, records, oldest, started);
+        reach("tick");
+        Ok(())
+    }
+
+    /// The tables between a table and its source, the nearest to the source first.
+    fn ancestors(&self, mut index: usize) -> Vec<usize> {
+        let mut path = Vec::new();
+        while let Input::Table(input) = self.parts.plan.tables[index].input {
+            path.push(input);
+            index = input;
+        }
+        path.reverse();
+        path
+    }
+
+    fn table_watermark(&mut self, table: usize) -> i64 {
+        let source = self.parts.plan.root_source(table);
+        self.parts.sources[source].watermarks.as_mut().and_then(Watermarks::combined).unwrap_or(i64::MIN)
+    }
+
+    fn run_table(&mut self, index: usize, label: &str, input: Vec<StreamBatch>, refused: Vec<Refusal>, watermark: i64, now: i64) -> Result<Vec<StreamBatch>> {
+        let pool = Arc::clone(&self.parts.pool);
+        let table = &mut self.parts.tables[index];
+        let mut outcome = pool.install(|| table.run(input, watermark))?;
+        outcome.account.read += refused.len() as u64;
+        outcome.account.quarantined += refused.len() as u64;
+        outcome.refused.extend(refused);
+        self.open.accounts.entry((index, label.to_owned())).or_default().add(&outcome.account);
+        if let Some(results) = &outcome.results {
+            self.open.results.entry((index, format!("{} (results)", self.parts.tables[index].name))).or_default().add(results);
+        }
+        if !outcome.refused.is_empty() {
+            let name = &self.parts.tables[index].name;
+            let batch = quarantine::batch(self.open.number, name, label, now, &outcome.refused)?;
+            let mut status = self.parts.status.write();
+            for refusal in &outcome.refused {
+                *status.quarantine.entry(refusal.reason.as_str().to_owned()).or_default() += 1;
+                metrics::counter!("watershed_quarantine_rows_total", "table" => name.clone(), "reason" => refusal.reason.as_str()).increment(1);
+            }
+            drop(status);
+            self.write_to("system.quarantine", batch)?;
+        }
+        Ok(outcome.delivered)
+    }
+
+    fn deliver(&mut self, index: usize, delivered: &[StreamBatch]) -> Result<()> {
+        let name = self.parts.tables[index].name.clone();
+        let wanted = self.parts.live.wanted(&name);
+        let mut rows = 0;
+        for output in delivered.iter().filter(|o| o.batch.num_rows() > 0) {
+            rows += output.batch.num_rows() as u64;
+            if wanted {
+                self.parts.live.publish(&name, &output.batch);
+            }
+            for target in self.parts.live_sinks.get_mut(&index).into_iter().flatten() {
+                target.write(&output.batch)?;
+            }
+            for sink in self.parts.table_sinks[index].clone() {
+                self.write_to(&sink, output.batch.clone())?;
+            }
+        }
+        if rows > 0 {
+            metrics::counter!("watershed_table_rows_total", "table" => name.clone()).increment(rows);
+            self.parts.status.write().tables.entry(name).or_default().written += rows;
+        }
+        Ok(())
+    }
+
+    /// Hands rows to the first lane of a sink that has room, else to the first one, waiting.
+    fn write_to(&self, sink: &str, batch: RecordBatch) -> Result<()> {
+        let lanes = &self.parts.lanes[sink];
+        let lane = lanes.iter().find(|lane| lane.has_room()).unwrap_or(&lanes[0]);
+        if lane.failed() {
+            return match lane.seal().recv() {
+                Ok(Err(error)) => Err(error),
+                _ => Err(Error::internal("RUN0003", format!("the writer of sink \"{sink}\" has failed"))),
+            };
+        }
+        lane.write(self.open.number, batch);
+        Ok(())
+    }
+
+    fn note_tick(&mut self, now: i64, records: u64, oldest: Option<i64>, started: Instant) {
+        self.records += records;
+        self.ticks += 1;
+        self.outcome.records += records;
+        self.open.oldest_accepted = match (self.open.oldest_accepted, oldest) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let recorded = self.open.ticks.len();
+        match self.open.ticks.last_mut() {
+            Some(last) if recorded >= TICKS_RECORDED => last.records += records,
+            _ => self.open.ticks.push(TickRecord { at: now, records }),
+        }
+        let took = started.elapsed().as_secs_f64();
+        metrics::histogram!("watershed_tick_duration_seconds").record(took);
+        if let Some(oldest) = oldest {
+            let latency = (self.parts.clock.now_micros() - oldest).max(0) as f64 / 1e6;
+            metrics::histogram!("watershed_latency_seconds", "stage" => "processed").record(latency);
+        }
+        let rate = self.meter.rate(self.records);
+        let mut status = self.parts.status.write();
+        status.ticks = self.ticks;
+        status.tick_seconds = took;
+        status.records = self.records;
+        status.bytes = self.bytes;
+        status.rate = rate;
+        status.watermark = self.emitted_watermark;
+        if records > 0 && status.first_row_seconds.is_none() {
+            status.first_row_seconds = Some(self.parts.config.started.elapsed().as_secs_f64());
+        }
+        drop(status);
+        metrics::gauge!("watershed_processing_rate").set(rate);
+        if self.ticks % 64 == 1 {
+            self.publish_details();
+        }
+    }
+
+    /// The parts of the status that cost something to compute.
+    fn publish_details(&mut self) {
+        let now = self.parts.clock.now_micros();
+        let mut status = self.parts.status.write();
+        for source in &mut self.parts.sources {
+            if let Some(watermarks) = &mut source.watermarks {
+                let entry = status.sources.entry(source.name.clone()).or_default();
+                entry.watermark = watermarks.combined();
+                (entry.held_by, entry.idle) = watermarks.holder();
+                entry.partitions = watermarks.by_partition();
+                if let Some(watermark) = entry.watermark {
+                    metrics::gauge!("watershed_watermark_lag_seconds", "source" => source.name.clone()).set((now - watermark) as f64 / 1e6);
+                }
+            }
+        }
+        for table in &self.parts.tables {
+            let entry = status.tables.entry(table.name.clone()).or_default();
+            entry.violations = table.broken().map(|(rule, count)| (rule.name.clone(), count)).collect();
+            for segment in &table.segments {
+                let (id, operator) = match segment {
+                    Segment::Dedup(d) => (&d.spec.id, OperatorStatus { rows: d.rows(), bytes: d.bytes(), evictions: d.evictions() }),
+                    Segment::Aggregate(a) => (&a.spec.id, OperatorStatus { rows: a.rows(), bytes: a.bytes(), evictions: a.evictions() }),
+                    Segment::Stateless(_) => continue,
+                };
+                metrics::gauge!("watershed_state_rows", "operator" => id.clone()).set(operator.rows as f64);
+                metrics::gauge!("watershed_state_bytes", "operator" => id.clone()).set(operator.bytes as f64);
+                status.operators.insert(id.clone(), operator);
+            }
+        }
+    }
+
+    fn check_budget(&self) -> Result<()> {
+        let mut total = 0;
+        let mut largest = ("", 0);
+        for segment in self.parts.tables.iter().flat_map(|t| &t.segments) {
+            let (id, bytes) = match segment {
+                Segment::Dedup(d) => (d.spec.id.as_str(), d.bytes()),
+                Segment::Aggregate(a) => (a.spec.id.as_str(), a.bytes()),
+                Segment::Stateless(_) => continue,
+            };
+            total += bytes;
+            if bytes > largest.1 {
+                largest = (id, bytes);
+            }
+        }
+        if total > self.parts.config.memory {
+            return Err(Error::unavailable(
+                "RUN0023",
+                format!("state takes {} MiB, and its budget is {} MiB; the largest operator is \"{}\" with {} MiB", total >> 20, self.parts.config.memory >> 20, largest.0, largest.1 >> 20),
+            )
+            .hint("Raise [engine] memory in watershed.toml, or let the operator remember less: a shorter WITHIN, smaller windows, fewer keys."));
+        }
+        Ok(())
+    }
+
+    /// Ends the open epoch and hands it to the commit thread.
+    fn seal(&mut self) -> Result<()> {
+        self.hear_commits(true)?;
+        reach("before_seal");
+        self.check_budget()?;
+        self.publish_details();
+        let snapshots = self.snapshots()?;
+        let mut sources = BTreeMap::new();
+        for source in &mut self.parts.sources {
+            let watermarks = source.watermarks.as_ref().map(Watermarks::by_partition).unwrap_or_default();
+            sources.insert(source.name.clone(), SourceProgress { moved: std::mem::take(&mut source.moved), watermarks });
+        }
+        let next = OpenEpoch { number: self.open.number.next(), ..OpenEpoch::default() };
+        let open = std::mem::replace(&mut self.open, next);
+        let mut ledger = Vec::new();
+        for ((table, source), account) in open.accounts.iter().chain(&open.results) {
+            if account.read == 0 {
+                continue;
+            }
+            let table_name = self.parts.tables[*table].name.clone();
+            self.parts.status.write().tables.entry(table_name.clone()).or_default().account.add(account);
+            self.outcome.accounts.entry((table_name.clone(), source.clone())).or_default().add(account);
+            ledger.push(LedgerRow { epoch: open.number.0, table_name, source: source.clone(), account: *account });
+        }
+        let seals = self.parts.lanes.iter().map(|(sink, lanes)| (sink.clone(), lanes.iter().map(Lane::seal).collect())).collect();
+        self.parts.commits.submit(CommitJob {
+            epoch: open.number,
+            watermark: self.emitted_watermark,
+            sources,
+            ticks: open.ticks,
+            seals,
+            snapshots,
+            ledger,
+            expired_before: self.emitted_watermark.unwrap_or(i64::MIN),
+            oldest_accepted: open.oldest_accepted,
+        })?;
+        self.in_commit.push_back((open.number, self.parts.sources.iter().map(|s| s.positions.clone()).collect()));
+        metrics::gauge!("watershed_epoch_open").set(open.number.0 as f64);
+        Ok(())
+    }
+
+    fn snapshots(&mut self) -> Result<Vec<Snapshot>> {
+        let failed = |id: &str, e: datafusion::common::DataFusionError| Error::internal("RUN0024", format!("operator \"{id}\" cannot be snapshotted: {e}"));
+        let mut snapshots = Vec::new();
+        for segment in self.parts.tables.iter_mut().flat_map(|t| &mut t.segments) {
+            let (id, fingerprint, rows) = match segment {
+                Segment::Dedup(d) => (d.spec.id.clone(), d.spec.fingerprint.clone(), d.rows()),
+                Segment::Aggregate(a) => (a.spec.id.clone(), a.spec.fingerprint.clone(), a.rows()),
+                Segment::Stateless(_) => continue,
+            };
+            let growth = self.growth.entry(id.clone()).or_default();
+            let base = !growth.based || growth.files >= DELTAS_AT_MOST || (growth.files >= DELTAS_BEFORE_BASE && growth.rows >= rows);
+            let ((batches, expires_at), emitted_to) = match segment {
+                Segment::Dedup(d) => (d.snapshot(base).map_err(|e| failed(&id, e))?, None),
+                Segment::Aggregate(a) => (a.snapshot(base).map_err(|e| failed(&id, e))?, a.emitted_to()),
+                Segment::Stateless(_) => continue,
+            };
+            let written: u64 = batches.iter().map(|b| b.num_rows() as u64).sum();
+            *growth = if base { Growth { files: 0, rows: 0, based: true } } else { Growth { files: growth.files + 1, rows: growth.rows + written, based: true } };
+            snapshots.push(Snapshot { operator: id, fingerprint, emitted_to, batches, base, expires_at });
+        }
+        for source in &mut self.parts.sources {
+            let base = source.positions_snapshots % DELTAS_AT_MOST == 0;
+            source.positions_snapshots += 1;
+            let rows = if base { &source.positions } else { &source.moved };
+            snapshots.extend(positions_snapshot(&source.name, rows, base)?);
+        }
+        let moved = std::mem::take(&mut self.replays_moved);
+        snapshots.extend(positions_snapshot(REPLAY_SOURCE, &moved, false)?);
+        Ok(snapshots)
+    }
+
+    /// Takes the commit thread's answers; with `wait`, until nothing is being committed.
+    fn hear_commits(&mut self, wait: bool) -> Result<()> {
+        loop {
+            let answer = if wait && !self.in_commit.is_empty() {
+                self.parts.commits.results.recv().map_err(|_| Error::internal("RUN0007", "the commit thread has ended"))?
+            } else {
+                match self.parts.commits.results.try_recv() {
+                    Ok(answer) => answer,
+                    Err(_) => return Ok(()),
+                }
+            };
+            let committed = answer?;
+            let Some((epoch, positions)) = self.in_commit.pop_front() else { continue };
+            debug_assert_eq!(epoch, committed.epoch, "epochs are committed in order");
+            for (source, positions) in self.parts.sources.iter().zip(positions) {
+                if let Some(listener) = &source.committed {
+                    let _ = listener.send(positions);
+                }
+            }
+            self.outcome.epoch = committed.epoch;
+            self.outcome.epochs += 1;
+            for (sink, SinkReceipt { rows, .. }) in &committed.sinks {
+                *self.outcome.sinks.entry(sink.clone()).or_default() += rows;
+            }
+            let now = self.parts.clock.now_micros();
+            let mut status = self.parts.status.write();
+            status.epoch = committed.epoch.0;
+            status.committed_at = Some(now);
+            status.commit_seconds = committed.took.as_secs_f64();
+            drop(status);
+            metrics::counter!("watershed_epochs_total").increment(1);
+            metrics::gauge!("watershed_epoch_committed").set(committed.epoch.0 as f64);
+            metrics::histogram!("watershed_commit_duration_seconds").record(committed.took.as_secs_f64());
+            tracing::debug!(epoch = committed.epoch.0, seconds = committed.took.as_secs_f64(), "epoch committed");
+        }
+    }
+
+    /// The orderly end: the last windows if asked, the last epoch, its commit.
+    fn close(&mut self) -> Result<()> {
+        self.parts.status.write().state = "stopping".to_owned();
+        if self.parts.config.finalize {
+            self.emitted_watermark = Some(i64::MAX);
+            self.tick(vec![], vec![], true)?;
+        }
+        if self.open.since.is_some() {
+            self.seal()?;
+        }
+        self.hear_commits(true)?;
+        self.publish_details();
+        Ok(())
+    }
+
+    fn shut_down(&mut self) {
+        self.parts.intake_stop.store(true, Ordering::SeqCst);
+        // Source threads may be waiting to hand over a chunk: nobody listens any more.
+        self.parts.incoming = crossbeam_channel::never();
+        for source in &mut self.parts.sources {
+            source.committed = None;
+            if let Some(thread) = source.thread.take() {
+                let _ = thread.join();
+            }
+        }
+        if let Some(thread) = self.parts.maintenance.take() {
+            let _ = thread.join();
+        }
+        self.parts.lanes.clear();
+        self.parts.live.close();
+    }
+}
+
+/// Judges a chunk's rows against its partition's watermark and makes a batch of it.
+fn arrive(source: &mut SourceRun, mut intake: Intake) -> (StreamBatch, Vec<Refusal>) {
+    if let Some(watermarks) = &mut source.watermarks {
+        let partition = Arc::clone(&intake.origin.chunk.partition);
+        intake.origin.late = watermarks.advance(&partition, &intake.origin.event_time);
+    }
+    let origin = Arc::new(intake.origin);
+    let refused = intake.refused.into_iter().map(|r| refusal(&origin, r)).collect();
+    (StreamBatch { batch: intake.batch, rows: Rows::All, origin: Some(origin) }, refused)
+}
+
+fn refusal(origin: &Arc<crate::operator::Origin>, refused: watershed_codec::Refused) -> Refusal {
+    Refusal { origin: Some(Arc::clone(origin)), record: refused.record, row: None, reason: refused.reason, detail: refused.detail, raw: None }
+}
+
+fn positions_snapshot(source: &str, positions: &Positions, base: bool) -> Result<Option<Snapshot>> {
+    if positions.is_empty() {
+        return Ok(None);
+    }
+    let schema = Schema::new(vec![
+        Field::new("stretch", DataType::Utf8, false),
+        Field::new("offset", DataType::UInt64, false),
+        Field::new("record", DataType::UInt64, false),
+    ]);
+    let names = StringArray::from_iter_values(positions.keys());
+    let offsets = UInt64Array::from_iter_values(positions.values().map(|p| p.offset));
+    let records = UInt64Array::from_iter_values(positions.values().map(|p| p.record));
+    let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(names), Arc::new(offsets), Arc::new(records)])
+        .map_err(|e| Error::internal("RUN0025", "positions cannot be recorded").caused_by(e))?;
+    Ok(Some(Snapshot { operator: positions_operator(source), fingerprint: "positions".to_owned(), emitted_to: None, batches: vec![batch], base, expires_at: None }))
+}

@@ -1,0 +1,239 @@
+//! Intake: one thread a source polls chunks; the pool decodes them; they arrive in order.
+//!
+//! **Owns** reading ahead and decoding. **Does not own** watermarks: those need the order, and run on the tick thread.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringViewBuilder, TimestampMicrosecondArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Field, Schema, TimestampMicrosecondType};
+use crossbeam_channel::{bounded, Receiver, Sender};
+use watershed_codec::{Decoder, Refused, Scratch};
+use watershed_ports::{Lag, Polled, RawChunk, Source};
+use watershed_sql::MetadataColumn;
+use watershed_types::{Error, Reason, Result};
+
+use crate::operator::{run_stateless, Origin, Rows, Step, StreamBatch};
+use crate::plan::SourcePlan;
+
+/// A chunk, decoded and prepared.
+pub struct Intake {
+    /// Accepted rows with the source's declared columns.
+    pub batch: RecordBatch,
+    /// Where they came from; `late` is filled in on the tick thread.
+    pub origin: Origin,
+    /// Records that were not accepted.
+    pub refused: Vec<Refused>,
+}
+
+/// What a source says.
+pub enum Event {
+    /// A chunk that is being decoded.
+    Chunk {
+        /// Its raw size.
+        bytes: usize,
+        /// Where the result arrives.
+        ready: Receiver<Result<Intake>>,
+    },
+    /// Nothing at the moment.
+    CaughtUp(usize),
+    /// Nothing, ever again.
+    End(usize),
+    /// How far behind it is, and things worth a person's attention.
+    News(usize, Lag, Vec<String>),
+    /// It cannot go on.
+    Failed(usize, Error),
+}
+
+/// Everything decoding needs, shared by the pool.
+pub struct Prepare {
+    /// The source, by index.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    decoder: Decoder,
+    metadata: Vec<(String, MetadataColumn)>,
+    steps: Vec<Step>,
+    watermark: Option<usize>,
+    watermark_column: String,
+}
+
+impl Prepare {
+    /// Takes what it needs out of the plan.
+    pub fn new(index: usize, plan: &mut SourcePlan) -> Result<Self> {
+        Ok(Self {
+            index,
+            name: plan.name.clone(),
+            decoder: Decoder::new(plan.columns.clone(), plan.format.clone())?,
+            metadata: plan.metadata.clone(),
+            steps: std::mem::take(&mut plan.prepare),
+            watermark: plan.watermark.map(|(column, _)| column),
+            watermark_column: plan.watermark.map(|(column, _)| plan.schema.field(column).name().clone()).unwrap_or_default(),
+        })
+    }
+
+    /// Decodes one chunk and computes the source's declared columns.
+    pub fn decode(&self, chunk: RawChunk) -> Result<Intake> {
+        thread_local! {
+            static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
+        }
+        let decoded = SCRATCH.with_borrow_mut(|scratch| self.decoder.decode(&chunk, scratch))?;
+        let mut refused = decoded.refused;
+        let origin = Origin { source: self.index, target: None, bypass_dedup: false, chunk, records: decoded.records, record_of: decoded.rows, event_time: vec![], late: HashMap::new() };
+        let mut origin = Arc::new(origin);
+        let batch = self.with_metadata(decoded.batch, &origin)?;
+        let (batch, record_of) = self.computed(batch, &mut origin, &mut refused)?;
+        let mut origin = Arc::try_unwrap(origin).map_err(|_| Error::internal("RUN0001", "a chunk's origin is shared while it is decoded"))?;
+        origin.record_of = record_of;
+        let batch = self.event_times(batch, &mut origin, &mut refused)?;
+        Ok(Intake { batch, origin, refused })
+    }
+
+    fn with_metadata(&self, batch: RecordBatch, origin: &Origin) -> Result<RecordBatch> {
+        if self.metadata.is_empty() {
+            return Ok(batch);
+        }
+        let rows = batch.num_rows();
+        let mut fields: Vec<Field> = batch.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
+        let mut columns = batch.columns().to_vec();
+        for (name, kind) in &self.metadata {
+            let column: ArrayRef = match kind {
+                MetadataColumn::IngestTime => Arc::new(TimestampMicrosecondArray::from(vec![origin.chunk.ingested_at; rows])),
+                MetadataColumn::Partition => texts(rows, |_| origin.chunk.partition.to_string()),
+                MetadataColumn::Source => texts(rows, |_| self.name.clone()),
+                MetadataColumn::Position => texts(rows, |row| origin.position(origin.record_of[row])),
+            };
+            fields.push(Field::new(name, column.data_type().clone(), false));
+            columns.push(column);
+        }
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|e| Error::internal("RUN0002", "metadata columns do not fit").caused_by(e))
+    }
+
+    /// Runs the computed columns; a row for which one fails is refused.
+    fn computed(&self, batch: RecordBatch, origin: &mut Arc<Origin>, refused: &mut Vec<Refused>) -> Result<(RecordBatch, Vec<u32>)> {
+        if self.steps.is_empty() {
+            return Ok((batch, origin.record_of.clone()));
+        }
+        let mut failed = Vec::new();
+        let input = StreamBatch { batch, rows: Rows::All, origin: None };
+        let done = run_stateless(&self.steps, input, &mut failed);
+        for (row, text) in &failed {
+            refused.push(Refused { record: origin.record_of[row.row(0) as usize], reason: Reason::Schema, detail: format!("a computed column failed: {text}") });
+        }
+        let record_of = done.iter().flat_map(|b| (0..b.batch.num_rows()).map(|i| origin.record_of[b.row(i) as usize])).collect();
+        let batches: Vec<RecordBatch> = done.into_iter().map(|b| b.batch).collect();
+        let joined = match batches.as_slice() {
+            [one] => one.clone(),
+            [] => RecordBatch::new_empty(self.output_schema()),
+            many => arrow::compute::concat_batches(&many[0].schema(), many).map_err(|e| Error::internal("RUN0002", "computed columns do not fit").caused_by(e))?,
+        };
+        Ok((joined, record_of))
+    }
+
+    fn output_schema(&self) -> arrow::datatypes::SchemaRef {
+        for step in self.steps.iter().rev() {
+            if let Step::Project { schema, .. } = step {
+                return Arc::clone(schema);
+            }
+        }
+        self.decoder.schema()
+    }
+
+    /// Reads event times; a row without one is refused.
+    fn event_times(&self, batch: RecordBatch, origin: &mut Origin, refused: &mut Vec<Refused>) -> Result<RecordBatch> {
+        let Some(column) = self.watermark else { return Ok(batch) };
+        let times = batch.column(column).as_primitive::<TimestampMicrosecondType>().clone();
+        if times.null_count() == 0 {
+            origin.event_time = times.values().to_vec();
+            return Ok(batch);
+        }
+        let keep = BooleanArray::from_iter((0..times.len()).map(|i| Some(times.is_valid(i))));
+        for row in (0..times.len()).filter(|row| times.is_null(*row)) {
+            let detail = format!("the event time, column \"{}\", is NULL", self.watermark_column);
+            refused.push(Refused { record: origin.record_of[row], reason: Reason::Schema, detail });
+        }
+        let kept: Vec<usize> = (0..times.len()).filter(|row| times.is_valid(*row)).collect();
+        origin.record_of = kept.iter().map(|row| origin.record_of[*row]).collect();
+        origin.event_time = kept.iter().map(|row| times.value(*row)).collect();
+        filter_record_batch(&batch, &keep).map_err(|e| Error::internal("RUN0002", "rows without event time cannot be taken out").caused_by(e))
+    }
+}
+
+fn texts(rows: usize, text: impl Fn(usize) -> String) -> ArrayRef {
+    let mut builder = StringViewBuilder::with_capacity(rows);
+    for row in 0..rows {
+        builder.append_value(text(row));
+    }
+    Arc::new(builder.finish())
+}
+
+/// How a source thread runs.
+pub struct IntakeOptions {
+    /// About how large a chunk is.
+    pub chunk_bytes: usize,
+    /// Stop at the first [`Polled::CaughtUp`].
+    pub once: bool,
+}
+
+/// Starts a source's thread. It ends when `stop` is set, the source ends or fails, or nobody listens any more.
+pub fn start(
+    mut source: Box<dyn Source>,
+    prepare: Arc<Prepare>,
+    options: IntakeOptions,
+    pool: Arc<rayon::ThreadPool>,
+    events: Sender<Event>,
+    stop: Arc<AtomicBool>,
+    committed: Receiver<watershed_types::Positions>,
+) -> std::io::Result<JoinHandle<()>> {
+    let index = prepare.index;
+    std::thread::Builder::new().name(format!("source-{}", prepare.name)).spawn(move || {
+        if options.once {
+            source.drain();
+        }
+        let mut told = std::time::Instant::now() - Duration::from_secs(1);
+        while !stop.load(Ordering::Relaxed) {
+            while let Ok(positions) = committed.try_recv() {
+                if let Err(error) = source.committed(&positions) {
+                    let _ = events.send(Event::Failed(index, error));
+                    return;
+                }
+            }
+            let wait = if options.once { Duration::ZERO } else { Duration::from_millis(50) };
+            let event = match source.poll(options.chunk_bytes, wait) {
+                Ok(Polled::Chunk(chunk)) => {
+                    let (done, ready) = bounded(1);
+                    let prepare = Arc::clone(&prepare);
+                    let bytes = chunk.bytes.len();
+                    pool.spawn_fifo(move || {
+                        let _ = done.send(prepare.decode(chunk));
+                    });
+                    Event::Chunk { bytes, ready }
+                }
+                Ok(Polled::CaughtUp) => Event::CaughtUp(index),
+                Ok(Polled::End) => Event::End(index),
+                Err(error) => Event::Failed(index, error),
+            };
+            let last = matches!(event, Event::End(_) | Event::Failed(..)) || (options.once && matches!(event, Event::CaughtUp(_)));
+            if told.elapsed() > Duration::from_millis(250) || last {
+                told = std::time::Instant::now();
+                let news = Event::News(index, source.lag(), source.notices());
+                if events.send(news).is_err() {
+                    return;
+                }
+            }
+            if events.send(event).is_err() || last {
+                break;
+            }
+        }
+        while let Ok(positions) = committed.recv() {
+            if source.committed(&positions).is_err() {
+                return;
+            }
+        }
+    })
+}

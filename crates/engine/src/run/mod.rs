@@ -1,0 +1,29 @@
+//! A pipeline at work.
+//!
+//! **Owns** the threads and what passes between them. **Does not own** plans, operators or file formats.
+//!
+//! ```text
+//! source threads ─▶ decode on the pool ─▶ tick thread ─▶ sink lanes ─┐
+//!                                             │                      ├─▶ commit thread ─▶ checkpoint, sinks
+//!                                             └── live outputs       ┘
+//! ```
+
+mod commit;
+mod driver;
+mod intake;
+mod lane;
+mod live;
+mod maintenance;
+mod quarantine;
+mod recover;
+mod replay;
+mod status;
+mod table;
+mod watermark;
+
+pub use driver::{Driver, Outcome};
+pub use live::Live;
+pub use quarantine::schema as quarantine_schema;
+pub use recover::{start, Adapters, Config, Handle, SinkTarget, LiveSink};
+pub use replay::{encode_hex, pending_requests, submit_replay, ReplayRequest, ReplayRow, REPLAY_SOURCE};
+pub use status::{OperatorStatus, SharedStatus, SourceStatus, Status, TableStatus};

@@ -1,0 +1,348 @@
+//! Start: fence, read progress, finish what was prepared, load state, go to the positions, run.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{SchemaRef, UInt64Type};
+use watershed_ports::{Clock, Sink, Source};
+use watershed_protocol::{decide, Found, Manifest, OperatorState, Verdict};
+use watershed_types::{Epoch, Error, Generation, PartitionPosition, Positions, Result};
+
+use super::commit::{finish, CommitThread, Committer};
+use super::driver::{Driver, DriverParts, Outcome, SourceRun};
+use super::intake::{self, IntakeOptions, Prepare};
+use super::lane::Lane;
+use super::live::Live;
+use super::maintenance::Maintenance;
+use super::quarantine;
+use super::replay::REPLAY_SOURCE;
+use super::status::{SharedStatus, Status};
+use super::table::{Segment, TableRun};
+use super::watermark::Watermarks;
+use crate::checkpoint::{read_state, Checkpoint, Store};
+use crate::operator::Step;
+use crate::plan::{Input, Plan, SinkPlan, SourcePlan, StaticLoader, TablePlan};
+
+/// How a pipeline runs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The project's own folder, `.watershed`.
+    pub work: PathBuf,
+    /// The transaction cadence.
+    pub epoch_interval: Duration,
+    /// Raw bytes after which an epoch ends early.
+    pub epoch_bytes: u64,
+    /// Records a tick takes at most.
+    pub max_rows_per_tick: u64,
+    /// Raw bytes a tick takes at most.
+    pub max_bytes_per_tick: usize,
+    /// About how large a chunk is.
+    pub chunk_bytes: usize,
+    /// Threads for decoding, and shards of state.
+    pub parallelism: usize,
+    /// Key groups of a new checkpoint.
+    pub key_groups: u32,
+    /// State may take this much, bytes.
+    pub memory: u64,
+    /// Take what there is and stop.
+    pub once: bool,
+    /// With `once`: close every window.
+    pub finalize: bool,
+    /// Start changed operators empty instead of refusing.
+    pub rebuild: bool,
+    /// How often sinks are asked to keep house.
+    pub maintenance_interval: Duration,
+    /// Process id and host, for people.
+    pub owner: String,
+    /// When the process started.
+    pub started: Instant,
+}
+
+/// A target outside the lake.
+pub enum SinkTarget {
+    /// Takes part in the epoch.
+    Transactional(Arc<dyn Sink>),
+    /// Gets rows after each tick.
+    Live(Box<dyn LiveSink>),
+}
+
+/// A target that gets rows after each tick, keyed so that a repeat changes nothing, or for show.
+pub trait LiveSink: Send {
+    /// Takes rows.
+    fn write(&mut self, batch: &RecordBatch) -> Result<()>;
+}
+
+/// Makes what the plan names. The one place of the engine that meets adapters.
+pub trait Adapters: Send + Sync {
+    /// A source's reader.
+    fn source(&self, plan: &SourcePlan) -> Result<Box<dyn Source>>;
+    /// A table's place in the lake.
+    fn table(&self, plan: &TablePlan, app_id: &str) -> Result<Arc<dyn Sink>>;
+    /// A system table in the lake.
+    fn system_table(&self, name: &str, schema: SchemaRef, app_id: &str) -> Result<Arc<dyn Sink>>;
+    /// A sink.
+    fn sink(&self, plan: &SinkPlan, table: &TablePlan, app_id: &str) -> Result<SinkTarget>;
+}
+
+/// A running pipeline.
+pub struct Handle {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<Outcome>>>,
+    /// What it says of itself.
+    pub status: SharedStatus,
+    /// Its live outputs.
+    pub live: Arc<Live>,
+}
+
+impl Handle {
+    /// Asks it to close the epoch and stop.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+    /// What [`Handle::stop`] sets, for signal handlers.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+    /// True once it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+    /// Waits until it has ended.
+    pub fn join(mut self) -> Result<Outcome> {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(outcome)) => outcome,
+            _ => Err(Error::internal("RUN0014", "the pipeline's thread panicked").hint("Nothing of the running epoch was committed; start again. Please report the panic above.")),
+        }
+    }
+}
+
+fn thread_error(error: std::io::Error) -> Error {
+    Error::unavailable("RUN0015", "a thread cannot be started").caused_by(error)
+}
+
+/// The name under which a source's positions are kept among the operators.
+pub fn positions_operator(source: &str) -> String {
+    format!("source:{source}")
+}
+
+/// Starts a pipeline.
+pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapters, loader: Arc<dyn StaticLoader>, clock: Arc<dyn Clock>) -> Result<Handle> {
+    let checkpoint = Checkpoint::open_or_create(store, &config.pipeline, config.key_groups, clock.now_micros())?;
+    let generation = checkpoint.claim(&config.owner, clock.now_micros())?;
+    let app = |sink: &str| format!("watershed/{}/{sink}", checkpoint.metadata.id);
+
+    let mut sinks: BTreeMap<String, Arc<dyn Sink>> = BTreeMap::new();
+    let mut table_sinks: Vec<Vec<String>> = Vec::new();
+    let mut live_sinks: HashMap<usize, Vec<Box<dyn LiveSink>>> = HashMap::new();
+    for table in &plan.tables {
+        sinks.insert(table.name.clone(), adapters.table(table, &app(&table.name))?);
+        table_sinks.push(vec![table.name.clone()]);
+    }
+    for sink in &plan.sinks {
+        match adapters.sink(sink, &plan.tables[sink.table], &app(&sink.name))? {
+            SinkTarget::Transactional(target) => {
+                sinks.insert(sink.name.clone(), target);
+                table_sinks[sink.table].push(sink.name.clone());
+            }
+            SinkTarget::Live(target) => live_sinks.entry(sink.table).or_default().push(target),
+        }
+    }
+    sinks.insert("system.quarantine".to_owned(), adapters.system_table("quarantine", quarantine::schema(), &app("system.quarantine"))?);
+
+    let last = recover(&checkpoint, generation, &sinks, clock.as_ref())?;
+    let status: SharedStatus = Arc::default();
+    *status.write() = Status { pipeline: config.pipeline.clone(), state: "starting".to_owned(), generation: generation.0, epoch: last.as_ref().map_or(0, |m| m.epoch.0), ..Status::default() };
+
+    let lookups = plan.tables.iter().flat_map(|t| &t.steps).filter_map(|step| if let Step::Lookup(lookup) = step { Some(Arc::clone(lookup)) } else { None }).collect();
+    let mut chains: BTreeMap<String, OperatorState> = last.as_ref().map(|m| m.state.clone()).unwrap_or_default();
+    let tables = build_tables(&mut plan, &config, &checkpoint, &mut chains)?;
+
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(config.parallelism)
+        .thread_name(|i| format!("worker-{i}"))
+        .build()
+        .map(Arc::new)
+        .map_err(|e| Error::unavailable("RUN0015", "the thread pool cannot be started").caused_by(e))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let intake_stop = Arc::new(AtomicBool::new(false));
+    let (events, incoming) = crossbeam_channel::bounded(8 + 2 * config.parallelism);
+    let mut sources = Vec::new();
+    for index in 0..plan.sources.len() {
+        let mut reader = adapters.source(&plan.sources[index])?;
+        let source = &mut plan.sources[index];
+        let positions = load_positions(&checkpoint, &chains, &source.name)?;
+        reader.seek(&positions)?;
+        let mut watermarks = source.watermark.map(|(_, delay)| Watermarks::new(delay, source.idle_timeout));
+        if let (Some(watermarks), Some(manifest)) = (&mut watermarks, &last) {
+            if let Some(progress) = manifest.sources.get(&source.name) {
+                watermarks.restore(&progress.watermarks, manifest.watermark);
+            }
+        }
+        let prepare = Arc::new(Prepare::new(index, source)?);
+        let (committed, behind) = crossbeam_channel::unbounded();
+        let options = IntakeOptions { chunk_bytes: config.chunk_bytes, once: config.once };
+        let thread = intake::start(reader, Arc::clone(&prepare), options, Arc::clone(&pool), events.clone(), Arc::clone(&intake_stop), behind).map_err(thread_error)?;
+        sources.push(SourceRun { name: source.name.clone(), prepare, watermarks, positions, moved: Positions::new(), committed: Some(committed), thread: Some(thread), done: false, positions_snapshots: 0 });
+    }
+    drop(events);
+
+    let mut lanes: BTreeMap<String, Vec<Lane>> = BTreeMap::new();
+    for (name, sink) in &sinks {
+        let count = if name == "system.quarantine" { 1 } else { config.parallelism.clamp(1, 4) };
+        let started = (0..count).map(|_| Lane::start(Arc::clone(sink), 4)).collect::<std::io::Result<Vec<_>>>().map_err(thread_error)?;
+        lanes.insert(name.clone(), started);
+    }
+    let refreshes = plan
+        .statics
+        .iter()
+        .filter_map(|table| {
+            let every = table.definition.options.peek("refresh").and_then(watershed_types::parse_duration)?;
+            Some((Arc::clone(table), every))
+        })
+        .collect();
+    let maintenance = Maintenance { sinks: sinks.values().cloned().collect(), interval: config.maintenance_interval, statics: refreshes, lookups, loader };
+    let maintenance = maintenance.start(Arc::clone(&intake_stop)).map_err(thread_error)?;
+    let replays = load_positions(&checkpoint, &chains, REPLAY_SOURCE)?;
+    let committer = Committer { checkpoint: checkpoint.clone(), generation, sinks, clock: Arc::clone(&clock), chains };
+    let commits = CommitThread::start(committer).map_err(thread_error)?;
+    let live = Arc::new(Live::default());
+    let driver = Driver::new(DriverParts {
+        config,
+        plan,
+        tables,
+        sources,
+        table_sinks,
+        live_sinks,
+        lanes,
+        commits,
+        incoming,
+        pool,
+        clock,
+        status: Arc::clone(&status),
+        live: Arc::clone(&live),
+        stop: Arc::clone(&stop),
+        intake_stop,
+        maintenance: Some(maintenance),
+        replays,
+        epoch: last.as_ref().map_or(Epoch::ZERO, |m| m.epoch),
+        watermark: last.as_ref().and_then(|m| m.watermark),
+    });
+    let thread = std::thread::Builder::new().name("tick".to_owned()).spawn(move || driver.run()).map_err(thread_error)?;
+    Ok(Handle { stop, thread: Some(thread), status, live })
+}
+
+/// Follows the verdict; returns the newest complete manifest, if any.
+fn recover(checkpoint: &Checkpoint, generation: Generation, sinks: &BTreeMap<String, Arc<dyn Sink>>, clock: &dyn Clock) -> Result<Option<Manifest>> {
+    let history = checkpoint.history()?;
+    let mut shown = BTreeMap::new();
+    for (name, sink) in sinks {
+        shown.insert(name.clone(), sink.last_epoch()?);
+    }
+    let found = Found { mine: generation, newest: checkpoint.newest_generation()?, prepared: history.last_prepared(), committed: history.last_committed(), sinks: shown };
+    match decide(&found) {
+        Verdict::Resume { last } if last == Epoch::ZERO => Ok(None),
+        Verdict::Resume { last } => checkpoint.manifest(last).map(Some),
+        Verdict::Redrive { epoch } => {
+            let manifest = checkpoint.manifest(epoch)?;
+            tracing::info!(%epoch, "finishing an epoch that was prepared before the last stop");
+            finish(checkpoint, sinks, &manifest, generation, clock)?;
+            Ok(Some(manifest))
+        }
+        Verdict::Fenced { by } => Err(Error::fenced("RUN0016", format!("another run of this project has just started (generation {by})")).hint("Let that one run, or stop it first.")),
+        Verdict::Gap { prepared, committed } => Err(Error::corrupt(
+            "RUN0017",
+            format!("the checkpoint has a gap: the newest manifest is epoch {prepared}, the newest commit record epoch {committed}; files in between are missing"),
+        )
+        .hint("Restore the checkpoint folder from a backup, or move it aside to start again from the sources.")),
+        Verdict::SinkAhead { sink, shows, prepared } => Err(Error::corrupt(
+            "RUN0018",
+            format!("sink \"{sink}\" shows epoch {shows}, and the checkpoint knows only {prepared}: the checkpoint is older than the sink"),
+        )
+        .hint("A checkpoint was restored that is older than the tables. Restore the matching one, or move both aside.")),
+    }
+}
+
+fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>) -> Result<Vec<TableRun>> {
+    let mut tables = Vec::new();
+    for index in 0..plan.tables.len() {
+        let input = match plan.tables[index].input {
+            Input::Source(source) => Arc::clone(&plan.sources[source].schema),
+            Input::Table(table) => Arc::clone(&plan.tables[table].schema),
+        };
+        let mut table = TableRun::new(&mut plan.tables[index], input, checkpoint.metadata.key_groups, config.parallelism)?;
+        for segment in &mut table.segments {
+            restore(segment, config, checkpoint, chains)?;
+        }
+        tables.push(table);
+    }
+    let known: std::collections::HashSet<String> = tables
+        .iter()
+        .flat_map(|t| &t.segments)
+        .filter_map(|s| match s {
+            Segment::Dedup(d) => Some(d.spec.id.clone()),
+            Segment::Aggregate(a) => Some(a.spec.id.clone()),
+            Segment::Stateless(_) => None,
+        })
+        .chain(plan.sources.iter().map(|s| positions_operator(&s.name)))
+        .chain([positions_operator(REPLAY_SOURCE)])
+        .collect();
+    for gone in chains.keys().filter(|id| !known.contains(*id)) {
+        tracing::warn!(operator = gone, "the project has no such operator any more; its state is dropped with the next epoch");
+    }
+    chains.retain(|id, _| known.contains(id));
+    Ok(tables)
+}
+
+fn restore(segment: &mut Segment, config: &Config, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>) -> Result<()> {
+    let (id, fingerprint) = match segment {
+        Segment::Dedup(dedup) => (dedup.spec.id.clone(), dedup.spec.fingerprint.clone()),
+        Segment::Aggregate(aggregate) => (aggregate.spec.id.clone(), aggregate.spec.fingerprint.clone()),
+        Segment::Stateless(_) => return Ok(()),
+    };
+    let Some(chain) = chains.get(&id) else { return Ok(()) };
+    if chain.fingerprint != fingerprint {
+        if config.rebuild {
+            tracing::warn!(operator = id, "the operator has changed and starts empty");
+            chains.remove(&id);
+            return Ok(());
+        }
+        return Err(Error::invalid("RUN0019", format!("operator \"{id}\" has changed, and its state does not fit it any more (was: {}; is: {fingerprint})", chain.fingerprint))
+            .hint("Undo the change, or run once with --rebuild to start this operator without its state."));
+    }
+    let files = chain.files.iter().map(|file| read_state(checkpoint, file)).collect::<Result<Vec<_>>>()?;
+    let unfit = |e: datafusion::common::DataFusionError| Error::corrupt("RUN0020", format!("the state of operator \"{id}\" cannot be loaded: {e}")).hint("Run once with --rebuild to start this operator without its state.");
+    match segment {
+        Segment::Dedup(dedup) => {
+            for batch in files.iter().flatten() {
+                dedup.restore(batch).map_err(unfit)?;
+            }
+        }
+        Segment::Aggregate(aggregate) => aggregate.restore(&files, chain.emitted_to).map_err(unfit)?,
+        Segment::Stateless(_) => {}
+    }
+    Ok(())
+}
+
+fn load_positions(checkpoint: &Checkpoint, chains: &BTreeMap<String, OperatorState>, source: &str) -> Result<Positions> {
+    let mut positions = Positions::new();
+    let Some(chain) = chains.get(&positions_operator(source)) else { return Ok(positions) };
+    let unfit = || Error::corrupt("RUN0021", format!("the positions of source \"{source}\" cannot be read")).hint("Restore the checkpoint from a backup.");
+    for file in &chain.files {
+        for batch in read_state(checkpoint, file)? {
+            let names = batch.column_by_name("stretch").and_then(|c| c.as_string_opt::<i32>()).ok_or_else(unfit)?;
+            let offsets = batch.column_by_name("offset").and_then(|c| c.as_primitive_opt::<UInt64Type>()).ok_or_else(unfit)?;
+            let records = batch.column_by_name("record").and_then(|c| c.as_primitive_opt::<UInt64Type>()).ok_or_else(unfit)?;
+            for row in 0..names.len() {
+                positions.insert(names.value(row).to_owned(), PartitionPosition { offset: offsets.value(row), record: records.value(row) });
+            }
+        }
+    }
+    Ok(positions)
+}

@@ -1,0 +1,287 @@
+//! One table at work: its steps, its rules, its accounts.
+//!
+//! **Owns** a table's stateful operators and the fate of each row it reads. **Does not own** where rows go afterwards.
+//!
+//! I1: for every tick, `read = delivered + filtered + duplicate + late + quarantined`, per input.
+//! I2: if one of the rows a source row was multiplied into breaks a rule, all of them are held back, so that the source
+//!     row has one fate and can be replayed as a whole.
+
+use std::collections::HashSet;
+
+use arrow::array::BooleanArray;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::DataFusionError;
+use rayon::prelude::*;
+use watershed_protocol::Account;
+use watershed_sql::OnViolation;
+use watershed_types::{Error, Reason, Result};
+
+use crate::operator::{run_check, run_stateless, Dedup, Refusal, Rows, Step, StreamBatch, Tally, WindowAggregate};
+use crate::plan::{Rule, TablePlan};
+
+/// A stretch of a table's plan.
+pub enum Segment {
+    /// Stateless steps, run in parallel over batches.
+    Stateless(Vec<Step>),
+    /// Dedup.
+    Dedup(Box<Dedup>),
+    /// Window aggregation.
+    Aggregate(Box<WindowAggregate>),
+}
+
+/// A running table.
+pub struct TableRun {
+    /// Its name.
+    pub name: String,
+    /// Its plan as stretches.
+    pub segments: Vec<Segment>,
+    check: Vec<Step>,
+    rules: Vec<Rule>,
+    /// How often each rule was broken since the start.
+    pub violations: Vec<u64>,
+    aggregated: bool,
+}
+
+/// What a tick made of a table's input.
+#[derive(Default)]
+pub struct Outcome {
+    /// Rows for the table.
+    pub delivered: Vec<StreamBatch>,
+    /// Rows for the quarantine.
+    pub refused: Vec<Refusal>,
+    /// The input's account.
+    pub account: Account,
+    /// For aggregated tables: the account of its results, if rules kept some back.
+    pub results: Option<Account>,
+}
+
+fn failed(table: &str, error: DataFusionError) -> Error {
+    Error::internal("RUN0004", format!("table \"{table}\" failed: {}", error.strip_backtrace()))
+}
+
+impl TableRun {
+    /// Takes the steps out of the plan and builds the operators.
+    pub fn new(plan: &mut TablePlan, input: SchemaRef, key_groups: u32, parallelism: usize) -> Result<Self> {
+        let mut segments: Vec<Segment> = Vec::new();
+        let mut schema = input;
+        for step in std::mem::take(&mut plan.steps) {
+            match step {
+                Step::Dedup(spec) => segments.push(Segment::Dedup(Box::new(Dedup::new(spec, key_groups, parallelism)))),
+                Step::Aggregate(spec) => {
+                    let output = spec.schema.clone();
+                    let operator = WindowAggregate::new(spec, &schema, parallelism).map_err(|e| failed(&plan.name, e))?;
+                    segments.push(Segment::Aggregate(Box::new(operator)));
+                    schema = output;
+                }
+                other => {
+                    match &other {
+                        Step::Project { schema: output, .. } => schema = output.clone(),
+                        Step::Assign(spec) => schema = spec.schema.clone(),
+                        Step::Lookup(lookup) => schema = lookup.schema(),
+                        _ => {}
+                    }
+                    match segments.last_mut() {
+                        Some(Segment::Stateless(steps)) => steps.push(other),
+                        _ => segments.push(Segment::Stateless(vec![other])),
+                    }
+                }
+            }
+        }
+        let rules = std::mem::take(&mut plan.rules);
+        Ok(Self {
+            name: plan.name.clone(),
+            segments,
+            check: std::mem::take(&mut plan.check),
+            violations: vec![0; rules.len()],
+            rules,
+            aggregated: plan.aggregated,
+        })
+    }
+
+    /// The rules and how often each was broken.
+    pub fn broken(&self) -> impl Iterator<Item = (&Rule, u64)> {
+        self.rules.iter().zip(self.violations.iter().copied())
+    }
+
+    /// Runs one tick's input and, up to `watermark`, closes windows.
+    pub fn run(&mut self, input: Vec<StreamBatch>, watermark: i64) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
+        outcome.account.read = input.iter().map(StreamBatch::distinct_rows).sum();
+        let mut tally = Tally::default();
+        let mut batches = input;
+        let mut past_windows = false;
+        for segment in &mut self.segments {
+            match segment {
+                Segment::Stateless(steps) => {
+                    let steps = &*steps;
+                    let ran: Vec<_> = batches
+                        .into_par_iter()
+                        .map(|batch| {
+                            let mut refused = Vec::new();
+                            (run_stateless(steps, batch, &mut refused), refused)
+                        })
+                        .collect();
+                    batches = Vec::with_capacity(ran.len());
+                    for (done, refused) in ran {
+                        batches.extend(done);
+                        for (row, text) in refused {
+                            outcome.refused.push(Refusal::of(&row, 0, Reason::Violation, format!("the query failed on this row: {text}")));
+                        }
+                    }
+                }
+                Segment::Dedup(dedup) => {
+                    let (bypass, judged): (Vec<_>, Vec<_>) = batches.into_iter().partition(|b| b.origin.as_ref().is_some_and(|o| o.bypass_dedup));
+                    batches = dedup.process(judged, &mut tally).map_err(|e| failed(&self.name, e))?;
+                    batches.extend(bypass);
+                    dedup.evict(watermark);
+                }
+                Segment::Aggregate(aggregate) => {
+                    aggregate.process(&batches, &mut tally).map_err(|e| failed(&self.name, e))?;
+                    let closed = aggregate.emit(watermark).map_err(|e| failed(&self.name, e))?;
+                    batches = closed.into_iter().map(|batch| StreamBatch { batch, rows: Rows::All, origin: None }).collect();
+                    past_windows = true;
+                }
+            }
+        }
+        let arrived: u64 = batches.iter().map(StreamBatch::distinct_rows).sum();
+        let (kept, dropped, held) = self.judge(batches)?;
+        let held_back = held.len() as u64;
+        outcome.refused.extend(held);
+        outcome.delivered = kept;
+        outcome.account.duplicate = tally.duplicate;
+        outcome.account.late = tally.late.len() as u64;
+        outcome.refused.extend(tally.late);
+        if past_windows && self.aggregated {
+            outcome.account.delivered = tally.absorbed;
+            outcome.account.quarantined = outcome.refused.iter().filter(|r| r.origin.is_some() && r.reason != Reason::Late).count() as u64;
+            if dropped + held_back > 0 {
+                outcome.results = Some(Account { read: arrived, delivered: arrived - dropped - held_back, filtered: dropped, quarantined: held_back, ..Account::default() });
+            }
+        } else {
+            outcome.account.delivered = outcome.delivered.iter().map(StreamBatch::distinct_rows).sum();
+            outcome.account.quarantined = outcome.refused.iter().filter(|r| r.reason != Reason::Late).count() as u64;
+        }
+        let account = &mut outcome.account;
+        let known = account.delivered + account.duplicate + account.late + account.quarantined;
+        account.filtered = account.read.checked_sub(known).ok_or_else(|| {
+            Error::internal("RUN0005", format!("table \"{}\": {known} fates for {} rows", self.name, account.read))
+        })?;
+        debug_assert!(account.balances(), "I1");
+        Ok(outcome)
+    }
+
+    /// For a replayed row on its way to a table further on: this table's stateless steps, nothing else.
+    pub fn pass_through(&self, mut batches: Vec<StreamBatch>) -> Vec<StreamBatch> {
+        for segment in &self.segments {
+            if let Segment::Stateless(steps) = segment {
+                let mut failed = Vec::new();
+                batches = batches.into_iter().flat_map(|b| run_stateless(steps, b, &mut failed)).collect();
+            }
+        }
+        batches
+    }
+
+    /// Applies the rules: rows that stay, how many were dropped, rows held back.
+    fn judge(&mut self, batches: Vec<StreamBatch>) -> Result<(Vec<StreamBatch>, u64, Vec<Refusal>)> {
+        if self.rules.is_empty() {
+            return Ok((batches, 0, vec![]));
+        }
+        let (check, rules) = (&self.check, &self.rules);
+        let judged: Vec<Judged> = batches.into_par_iter().map(|batch| judge_batch(check, rules, batch)).collect::<Result<_, _>>().map_err(|e| failed(&self.name, e))?;
+        let (mut kept, mut dropped, mut held) = (Vec::new(), 0, Vec::new());
+        for judged in judged {
+            for (count, broken) in self.violations.iter_mut().zip(&judged.broken) {
+                *count += broken;
+            }
+            if let Some(refusal) = judged.fatal {
+                let place = refusal.origin.as_ref().map_or_else(String::new, |o| format!(" at position {} of partition {}", o.position(refusal.record), o.chunk.partition));
+                return Err(Error::rejected("RUN0006", format!("table \"{}\": a row{place} broke {}, which is ON VIOLATION FAIL", self.name, refusal.detail))
+                    .hint("Nothing of this epoch was committed. Correct the data at its source, or change the rule to QUARANTINE, and start again."));
+            }
+            kept.push(judged.kept);
+            dropped += judged.dropped;
+            held.extend(judged.held);
+        }
+        Ok((kept, dropped, held))
+    }
+}
+
+struct Judged {
+    kept: StreamBatch,
+    dropped: u64,
+    held: Vec<Refusal>,
+    broken: Vec<u64>,
+    fatal: Option<Refusal>,
+}
+
+fn judge_batch(check: &[Step], rules: &[Rule], batch: StreamBatch) -> datafusion::common::Result<Judged> {
+    let rows = batch.batch.num_rows();
+    let mut broken = vec![0; rules.len()];
+    let masks = match run_check(check, &batch.batch) {
+        Ok(masks) => masks,
+        // A rule that cannot be evaluated is broken: find the rows.
+        Err(_) if rows > 1 => {
+            let half = judge_batch(check, rules, batch.slice(0, rows / 2))?;
+            let rest = judge_batch(check, rules, batch.slice(rows / 2, rows - rows / 2))?;
+            return join(half, rest);
+        }
+        Err(_) => vec![BooleanArray::from(vec![false; rows]); rules.len()],
+    };
+    let mut verdict: Vec<Option<usize>> = vec![None; rows];
+    let mut multiplied_hit = HashSet::new();
+    for (index, (mask, rule)) in masks.iter().zip(rules).enumerate() {
+        if mask.true_count() == rows {
+            continue;
+        }
+        for row in (0..rows).filter(|row| !mask.value(*row)) {
+            broken[index] += 1;
+            let stronger = verdict[row].is_none_or(|earlier| strength(rules[earlier].on_violation) < strength(rule.on_violation));
+            if rule.on_violation != OnViolation::Warn && stronger {
+                verdict[row] = Some(index);
+                multiplied_hit.insert(batch.row(row));
+            }
+        }
+    }
+    if multiplied_hit.is_empty() {
+        return Ok(Judged { kept: batch, dropped: 0, held: vec![], broken, fatal: None });
+    }
+    let (mut held, mut dropped, mut fatal) = (Vec::new(), 0, None);
+    let mut done = HashSet::new();
+    for row in 0..rows {
+        let Some(index) = verdict[row] else { continue };
+        if !done.insert(batch.row(row)) {
+            continue;
+        }
+        let detail = format!("rule {}: {}", rules[index].name, rules[index].text);
+        match rules[index].on_violation {
+            OnViolation::Fail => fatal = fatal.or(Some(Refusal::of(&batch, row, Reason::Violation, detail))),
+            OnViolation::Quarantine => held.push(Refusal::of(&batch, row, Reason::Violation, detail)),
+            OnViolation::Drop | OnViolation::Warn => dropped += 1,
+        }
+    }
+    let keep = BooleanArray::from_iter((0..rows).map(|row| Some(!multiplied_hit.contains(&batch.row(row)))));
+    Ok(Judged { kept: batch.filter(&keep)?, dropped, held, broken, fatal })
+}
+
+fn strength(action: OnViolation) -> u8 {
+    match action {
+        OnViolation::Warn => 0,
+        OnViolation::Drop => 1,
+        OnViolation::Quarantine => 2,
+        OnViolation::Fail => 3,
+    }
+}
+
+fn join(mut first: Judged, second: Judged) -> datafusion::common::Result<Judged> {
+    let schema = first.kept.batch.schema();
+    let rows: Vec<u32> = (0..first.kept.batch.num_rows()).map(|i| first.kept.row(i)).chain((0..second.kept.batch.num_rows()).map(|i| second.kept.row(i))).collect();
+    let batch = arrow::compute::concat_batches(&schema, [&first.kept.batch, &second.kept.batch])?;
+    first.kept = StreamBatch { batch, rows: Rows::Some(rows.into()), origin: first.kept.origin };
+    first.dropped += second.dropped;
+    first.held.extend(second.held);
+    for (sum, more) in first.broken.iter_mut().zip(second.broken) {
+        *sum += more;
+    }
+    first.fatal = first.fatal.or(second.fatal);
+    Ok(first)
+}

@@ -1,0 +1,133 @@
+//! Watermarks: per partition with the rows, combined over partitions that are not idle.
+//!
+//! I1: after each row a partition's watermark is its greatest event time so far less the delay; it never goes back.
+//! I2: the combined watermark never goes back, and an idle partition does not hold it.
+//! I3: a partition is idle only if its source is caught up and it has been silent for the timeout.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+/// One partition.
+#[derive(Debug, Clone)]
+struct Partition {
+    greatest: i64,
+    heard: Instant,
+}
+
+/// The watermarks of one source.
+#[derive(Debug, Clone)]
+pub struct Watermarks {
+    delay: i64,
+    idle_timeout: Duration,
+    partitions: BTreeMap<String, Partition>,
+    caught_up: bool,
+    combined: Option<i64>,
+}
+
+impl Watermarks {
+    /// No partitions yet. `delay` and `idle_timeout` in microseconds.
+    pub fn new(delay: i64, idle_timeout: i64) -> Self {
+        Self { delay, idle_timeout: Duration::from_micros(idle_timeout.max(0) as u64), partitions: BTreeMap::new(), caught_up: false, combined: None }
+    }
+
+    /// Takes up where an epoch left off.
+    pub fn restore(&mut self, watermarks: &BTreeMap<String, i64>, combined: Option<i64>) {
+        for (partition, watermark) in watermarks {
+            self.partitions.insert(partition.clone(), Partition { greatest: watermark + self.delay, heard: Instant::now() });
+        }
+        self.combined = combined;
+    }
+
+    /// Runs the watermark over rows in arrival order; returns the rows behind it, each with where it stood.
+    pub fn advance(&mut self, partition: &str, times: &[i64]) -> HashMap<u32, i64> {
+        self.caught_up = false;
+        let mut late = HashMap::new();
+        if !self.partitions.contains_key(partition) {
+            let Some(first) = times.first() else { return late };
+            self.partitions.insert(partition.to_owned(), Partition { greatest: *first, heard: Instant::now() });
+        }
+        let Some(state) = self.partitions.get_mut(partition) else { return late };
+        state.heard = Instant::now();
+        let mut greatest = state.greatest;
+        let mut watermark = greatest.saturating_sub(self.delay);
+        for (row, time) in times.iter().enumerate() {
+            if *time > greatest {
+                greatest = *time;
+                watermark = greatest.saturating_sub(self.delay);
+            } else if *time < watermark {
+                late.insert(row as u32, watermark);
+            }
+        }
+        state.greatest = greatest;
+        late
+    }
+
+    /// The source has nothing more at the moment.
+    pub fn caught_up(&mut self) {
+        self.caught_up = true;
+    }
+
+    fn idle(&self, partition: &Partition) -> bool {
+        self.caught_up && partition.heard.elapsed() >= self.idle_timeout
+    }
+
+    /// Event time up to which input is believed complete.
+    pub fn combined(&mut self) -> Option<i64> {
+        let least = self.partitions.values().filter(|p| !self.idle(p)).map(|p| p.greatest.saturating_sub(self.delay)).min();
+        // With every partition idle nothing holds the watermark, and nothing moves it either.
+        self.combined = self.combined.max(least);
+        self.combined
+    }
+
+    /// Each partition's watermark.
+    pub fn by_partition(&self) -> BTreeMap<String, i64> {
+        self.partitions.iter().map(|(name, p)| (name.clone(), p.greatest.saturating_sub(self.delay))).collect()
+    }
+
+    /// The partition that holds the combined watermark back, and the idle ones.
+    pub fn holder(&self) -> (Option<String>, Vec<String>) {
+        let holder = self.partitions.iter().filter(|(_, p)| !self.idle(p)).min_by_key(|(_, p)| p.greatest).map(|(name, _)| name.clone());
+        let idle = self.partitions.iter().filter(|(_, p)| self.idle(p)).map(|(name, _)| name.clone()).collect();
+        (holder, idle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_judged_by_the_row_before_them_and_slicing_does_not_matter() {
+        let times = [100, 95, 120, 109, 110, 90, 121];
+        let mut whole = Watermarks::new(10, 0);
+        let late: Vec<_> = whole.advance("0", &times).into_iter().collect();
+        let mut sliced = Watermarks::new(10, 0);
+        let mut by_one = Vec::new();
+        for (index, time) in times.iter().enumerate() {
+            by_one.extend(sliced.advance("0", &[*time]).into_values().map(|w| (index as u32, w)));
+        }
+        let sort = |mut rows: Vec<(u32, i64)>| {
+            rows.sort_unstable();
+            rows
+        };
+        assert_eq!(sort(late), vec![(3, 110), (5, 110)], "109 and 90 are behind 110; 110 is not");
+        assert_eq!(sort(by_one), vec![(3, 110), (5, 110)]);
+        assert_eq!(whole.combined(), sliced.combined());
+    }
+
+    #[test]
+    fn a_silent_partition_holds_until_it_is_idle() {
+        let mut marks = Watermarks::new(0, 0);
+        marks.advance("a", &[100]);
+        marks.advance("b", &[50]);
+        assert_eq!(marks.combined(), Some(50), "not caught up: nobody is idle");
+        marks.caught_up();
+        assert_eq!(marks.combined(), Some(50), "all idle: it stays");
+        marks.idle_timeout = Duration::from_secs(3_600);
+        marks.partitions.get_mut("b").expect("is there").heard = Instant::now() - Duration::from_secs(7_200);
+        assert_eq!(marks.combined(), Some(100));
+        assert_eq!(marks.holder(), (Some("a".to_owned()), vec!["b".to_owned()]));
+        assert_eq!(marks.advance("b", &[60]).len(), 0, "its own watermark is what makes a row late");
+        assert_eq!(marks.combined(), Some(100), "and the combined one never goes back");
+    }
+}

@@ -1,0 +1,14 @@
+//! The traits between the engine and the outside: where records come from, where results go, what time it is.
+//!
+//! **Owns** the contracts. **Does not own** any adapter: those live in crates of their own and never see the engine.
+//!
+//! Everything here is blocking. The engine gives each source a thread of its own and each sink a commit thread; an
+//! adapter that is asynchronous inside keeps a handle to the runtime it was given and blocks on it.
+
+mod clock;
+mod sink;
+mod source;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use sink::{CommitOutcome, Sink, SinkWriter, Staged};
+pub use source::{Framing, Lag, Polled, RawChunk, Source};

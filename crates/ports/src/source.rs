@@ -1,0 +1,94 @@
+//! Where records come from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use watershed_types::{Positions, Result};
+
+/// How records lie in a chunk's bytes.
+#[derive(Debug, Clone)]
+pub enum Framing {
+    /// One record a line (`\n` or `\r\n`); blank lines are no records. The last line may lack its newline.
+    /// A source whose format is CSV never splits a quoted field over two chunks; a quoted newline stays inside.
+    Lines,
+    /// Records at these `(start, end)` byte ranges.
+    Ranges(Arc<[(u32, u32)]>),
+}
+
+/// A slice of raw input: whole records, in order, of one partition.
+#[derive(Debug, Clone)]
+pub struct RawChunk {
+    /// The partition whose watermark these records move: `"0"` for files, the partition number for logs.
+    pub partition: Arc<str>,
+    /// The key in [`Positions`] that this chunk moves: the file's name, or the partition.
+    pub stretch: Arc<str>,
+    /// Where the first record starts, in the units of [`watershed_types::PartitionPosition::offset`].
+    pub offset: u64,
+    /// Where reading goes on after this chunk.
+    pub end_offset: u64,
+    /// The ordinal of the first record (lines or log records before it).
+    pub record: u64,
+    /// True where a record's position is `stretch` + byte (files), false where it is its ordinal (logs).
+    pub byte_positions: bool,
+    /// When the records were accepted, microseconds since 1970 (files: when read).
+    pub ingested_at: i64,
+    /// How to find the records.
+    pub framing: Framing,
+    /// The records. At most 2 GiB.
+    pub bytes: Bytes,
+    /// True if `bytes` starts with a CSV header line that is not a record.
+    pub header: bool,
+}
+
+/// What a poll found.
+#[derive(Debug)]
+pub enum Polled {
+    /// Some records.
+    Chunk(RawChunk),
+    /// Nothing at the moment; more may come. The source is caught up.
+    CaughtUp,
+    /// Nothing, ever again (a bounded generator).
+    End,
+}
+
+/// How far behind a source is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Records not yet read, where the source knows.
+    pub records: Option<u64>,
+    /// Bytes not yet read, where the source knows.
+    pub bytes: Option<u64>,
+}
+
+/// A replayable stream of records.
+///
+/// Guarantees: after [`Source::seek`] to positions of an earlier run, the same records come in the same order per
+/// partition, unless retention or somebody outside removed them, which is an error and never a silent gap.
+/// Non-guarantees: how records are sliced into chunks; the order between partitions.
+/// On a crash nothing needs to be undone: reading has no effect on the outside.
+pub trait Source: Send {
+    /// Goes to the positions of the last committed epoch; empty positions mean the beginning. Called once, first.
+    fn seek(&mut self, positions: &Positions) -> Result<()>;
+
+    /// The next records, about `max_bytes` of them. Waits up to `wait` if there are none.
+    /// A single record larger than `max_bytes` comes in a chunk of its own.
+    fn poll(&mut self, max_bytes: usize, wait: Duration) -> Result<Polled>;
+
+    /// `run --once` is about to stop at [`Polled::CaughtUp`]: an unterminated last record counts if it is whole.
+    fn drain(&mut self) {}
+
+    /// How far behind the reader is now.
+    fn lag(&mut self) -> Lag;
+
+    /// These positions are committed: what lies before them will not be asked for again.
+    fn committed(&mut self, positions: &Positions) -> Result<()> {
+        let _ = positions;
+        Ok(())
+    }
+
+    /// Conditions worth a person's attention (a file that waits for the end of its last line, a file that vanished).
+    fn notices(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,25 @@
+//! The epoch commit as pure decisions, and the shape of everything durable.
+//!
+//! **Owns** the paths, the files' formats and checksums, the ledger's arithmetic and the recovery verdict.
+//! **Does not own** I/O: the engine reads and writes what is described here.
+//!
+//! ```text
+//! committed(e-1) ─▶ ticks … ─▶ prepare(e): offsets/e.json, created once ─▶ each sink commits e ─▶ commits/e.json
+//! ```
+//!
+//! * I1: epochs have no gaps: `offsets/e+1` is written only after `commits/e`.
+//! * I2: `offsets/e` is created, never overwritten: of two owners that both prepare `e`, one wins.
+//! * I3: everything a commit needs is in the manifest; recovery never runs a tick again to finish an epoch.
+//! * I4: every file carries a checksum, in itself (JSON) or in the manifest that refers to it (state).
+
+mod envelope;
+mod ledger;
+mod manifest;
+mod paths;
+mod recovery;
+
+pub use envelope::{checksum, open, seal};
+pub use ledger::{Account, LedgerRow};
+pub use manifest::{Claim, CommitRecord, Manifest, Metadata, OperatorState, Replayed, SinkReceipt, SourceProgress, StateFile, TickRecord, FORMAT};
+pub use paths::Paths;
+pub use recovery::{decide, Found, Verdict};

@@ -1,0 +1,155 @@
+//! The durable files: `metadata`, `generations/`, `offsets/`, `commits/`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use watershed_types::{Epoch, Generation, Positions};
+
+use crate::LedgerRow;
+
+/// The format of everything in a checkpoint folder. A newer one is refused, an older one is read for ever.
+pub const FORMAT: u32 = 1;
+
+/// `metadata.json`: what never changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// [`FORMAT`] when the folder was made.
+    pub format: u32,
+    /// A random id: tells one project's history from another's.
+    pub id: String,
+    /// The project's name: the pipeline in sinks' transaction ids.
+    pub pipeline: String,
+    /// Into how many groups keys are hashed. Fixed for good.
+    pub key_groups: u32,
+    /// Microseconds since 1970.
+    pub created_at: i64,
+}
+
+/// `generations/N.json`: who owns the pipeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The generation claimed.
+    pub generation: Generation,
+    /// Process id and host, for people.
+    pub owner: String,
+    /// Microseconds since 1970.
+    pub claimed_at: i64,
+}
+
+/// `offsets/e.json`: everything that is needed to finish epoch `e`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The project's name.
+    pub pipeline: String,
+    /// This epoch.
+    pub epoch: Epoch,
+    /// Who prepared it.
+    pub generation: Generation,
+    /// Microseconds since 1970.
+    pub prepared_at: i64,
+    /// The combined watermark, microseconds since 1970.
+    pub watermark: Option<i64>,
+    /// How far each source got, and what moved in this epoch.
+    pub sources: BTreeMap<String, SourceProgress>,
+    /// The ticks: what time each saw, and its rows.
+    pub ticks: Vec<TickRecord>,
+    /// What each sink put aside, opaque to us.
+    pub staged: BTreeMap<String, Vec<serde_json::Value>>,
+    /// The files that hold each operator's state as of this epoch, oldest first.
+    pub state: BTreeMap<String, OperatorState>,
+    /// The accounts of this epoch.
+    pub ledger: Vec<LedgerRow>,
+}
+
+/// One source in a manifest.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SourceProgress {
+    /// Positions that moved in this epoch. The whole set is in the state file of `source:<name>`.
+    pub moved: Positions,
+    /// Each partition's watermark, microseconds since 1970.
+    pub watermarks: BTreeMap<String, i64>,
+}
+
+/// One tick.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TickRecord {
+    /// What `now()` said, microseconds since 1970.
+    pub at: i64,
+    /// Records it took.
+    pub records: u64,
+}
+
+/// One operator's state as a chain of files.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OperatorState {
+    /// A fingerprint of what the operator is: its state is reused only by an operator that says the same.
+    pub fingerprint: String,
+    /// Event time up to which results were emitted, microseconds since 1970.
+    pub emitted_to: Option<i64>,
+    /// A base and the changes after it.
+    pub files: Vec<StateFile>,
+}
+
+/// One file of state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StateFile {
+    /// Relative to the checkpoint folder.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its checksum, see [`crate::checksum`].
+    pub checksum: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// True if it holds the whole state, so that what came before is not needed.
+    pub base: bool,
+    /// Once event time has passed this, nothing in it is needed.
+    pub expires_at: Option<i64>,
+}
+
+/// `commits/e.json`: epoch `e` is complete everywhere.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CommitRecord {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Who completed it.
+    pub generation: Generation,
+    /// Microseconds since 1970.
+    pub committed_at: i64,
+    /// What each sink took.
+    pub sinks: BTreeMap<String, SinkReceipt>,
+    /// The accounts.
+    pub ledger: Vec<LedgerRow>,
+}
+
+/// What one sink took in one epoch.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SinkReceipt {
+    /// Rows written.
+    pub rows: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// True if recovery found them there already.
+    pub already_there: bool,
+}
+
+/// A quarantined row that was sent round again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// The epoch that quarantined it.
+    pub epoch: u64,
+    /// The table that refused it.
+    pub table_name: String,
+    /// The source it came from.
+    pub source: String,
+    /// Its partition.
+    pub partition: String,
+    /// Its position.
+    pub position: String,
+    /// Its bytes, hexadecimal.
+    pub raw: String,
+}

@@ -1,0 +1,98 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+fn record(simulator: &Simulator, index: u64) -> (Made, Vec<u8>) {
+    let mut out = Vec::new();
+    let made = simulator.record(index, None, &mut out);
+    (made, out)
+}
+
+#[test]
+fn kinds_come_in_their_shares_and_look_like_it() {
+    let simulator = Simulator::new(Profile::default());
+    let rows = 200_000u64;
+    let (mut counts, mut bytes) = (BTreeMap::new(), 0);
+    for index in 0..rows {
+        let (made, text) = record(&simulator, index);
+        *counts.entry(made).or_insert(0u64) += 1;
+        bytes += text.len();
+        assert_eq!(made, simulator.made_of(index));
+        assert!(!text.contains(&b'\n') && !text.is_empty());
+        let value = serde_json::from_slice::<serde_json::Value>(&text);
+        assert_eq!(value.is_err(), made == Made::Corrupt, "{}", String::from_utf8_lossy(&text));
+        let Ok(value) = value else { continue };
+        let amount = value["amount"].as_f64();
+        let known = ["USD", "EUR", "GBP"].contains(&value["currency"].as_str().unwrap_or_default());
+        match made {
+            Made::Invalid => assert!(amount.is_some_and(|a| a <= 0.0) || !known),
+            Made::WrongType => {
+                assert!(amount.is_none() || value["customer_id"].is_null() || value["timestamp"] == "yesterday");
+            }
+            _ => {
+                assert!(amount.is_some_and(|a| a > 0.0 && a < 1_000_000.0) && known);
+                assert_eq!(value["customer_id"], format!("C{:06}", simulator.customer_of(index)));
+                assert!(chrono::DateTime::parse_from_rfc3339(value["timestamp"].as_str().unwrap_or_default()).is_ok());
+            }
+        }
+    }
+    let share = |made| counts.get(&made).copied().unwrap_or(0) as f64 / rows as f64;
+    for (made, expected) in [
+        (Made::Duplicate, 0.01 * 0.981),
+        (Made::Invalid, 0.005),
+        (Made::Corrupt, 0.001),
+        (Made::WrongType, 0.001),
+        (Made::Late, 0.002),
+    ] {
+        assert!((share(made) - expected).abs() < expected * 0.25, "{made:?}: {} for {expected}", share(made));
+    }
+    let size = bytes as u64 / rows;
+    assert!((270..=380).contains(&size), "{size} bytes a row");
+}
+
+#[test]
+fn duplicates_repeat_an_earlier_record_byte_for_byte() {
+    let simulator = Simulator::new(Profile { duplicates: 0.2, ..Profile::default() });
+    let records: Vec<_> = (0..10_000).map(|index| record(&simulator, index)).collect();
+    for (index, (made, text)) in records.iter().enumerate() {
+        let before = &records[index.saturating_sub(2_000)..index];
+        let seen = before.iter().any(|(_, earlier)| earlier == text);
+        if *made == Made::Duplicate {
+            assert!(seen, "index {index}");
+        } else if *made == Made::Good {
+            assert!(!seen, "index {index}");
+        }
+    }
+}
+
+#[test]
+fn a_record_depends_on_seed_and_index_alone() {
+    let (first, second) = (Simulator::new(Profile::default()), Simulator::new(Profile::default()));
+    let forward: Vec<_> = (0..3_000).map(|index| record(&first, index)).collect();
+    for index in (0..3_000).rev() {
+        assert_eq!(record(&second, index), forward[index as usize]);
+    }
+    let other = Simulator::new(Profile { seed: 43, ..Profile::default() });
+    assert_ne!(record(&other, 5), forward[5]);
+}
+
+#[test]
+fn a_fifth_of_the_customers_makes_four_fifths_of_the_traffic() {
+    let simulator = Simulator::new(Profile { customers: 1_000, ..Profile::default() });
+    let mut counts = vec![0u64; 1_000];
+    for index in 0..200_000 {
+        counts[simulator.customer_of(index) as usize] += 1;
+    }
+    assert!(counts.iter().all(|count| *count > 0));
+    counts.sort_unstable_by(|a, b| b.cmp(a));
+    let hot = counts[..200].iter().sum::<u64>() as f64 / 200_000.0;
+    assert!((0.79..0.81).contains(&hot), "{hot}");
+}
+
+#[test]
+fn an_override_moves_the_event_time() {
+    let simulator = Simulator::new(Profile { disorder_micros: 0, late: 0.0, duplicates: 0.0, corrupt: 0.0, ..Profile::default() });
+    let mut out = Vec::new();
+    simulator.record(7, Some(1_000_000), &mut out);
+    assert!(String::from_utf8_lossy(&out).contains("\"timestamp\":\"1970-01-01T00:00:01.000000Z\""));
+}

@@ -1,0 +1,38 @@
+//! `CREATE STATIC TABLE name [(columns)] WITH (…)`.
+
+use datafusion::sql::sqlparser::tokenizer::Token;
+use watershed_types::Result;
+
+use super::{columns, Context, Definition, Read};
+use crate::cursor::Cursor;
+use crate::error::code;
+use crate::{names, ColumnDef, ColumnKind, StaticDef};
+
+pub(super) fn parse<'a>(cursor: &mut Cursor<'a>, context: &Context<'_>) -> Result<Read<'a>> {
+    let name = names::object(cursor, "static table")?;
+    let mut declared: Vec<ColumnDef> = Vec::new();
+    while !declared.is_empty() || cursor.eat_token(&Token::LParen) {
+        let spot = cursor.spot();
+        if cursor.is("WATERMARK") && cursor.is_nth(1, "FOR") {
+            return Err(spot.error(code::TABLE_SHAPE, "a static table has no watermark").hint("Use CREATE SOURCE for a stream."));
+        }
+        let column = columns::parse(cursor, &declared)?;
+        if !matches!(column.kind, ColumnKind::Physical) {
+            let message = format!("column \"{}\" of a static table is not in its files", column.name);
+            return Err(spot.error(code::TABLE_SHAPE, message).hint("Compute it in a view over the static table."));
+        }
+        declared.push(column);
+        if cursor.eat_token(&Token::RParen) {
+            break;
+        }
+        if !cursor.eat_token(&Token::Comma) {
+            return Err(cursor.expected("\",\" or \")\""));
+        }
+    }
+    if !cursor.is("WITH") {
+        return Err(cursor.expected("WITH").hint("Say where it is: WITH (connector = 'files', path = '…', format = 'csv')."));
+    }
+    let options = context.options(cursor, &format!("static table \"{}\"", name.value))?;
+    let table = StaticDef { name: name.value.clone(), columns: declared, options, place: name.spot.place() };
+    Ok((name, Definition::Static(table), Vec::new()))
+}
