@@ -1,0 +1,254 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Streams in, trusted tables out.
+#[derive(Debug, Parser)]
+#[command(name = "watershed", version, about, propagate_version = true, arg_required_else_help = true)]
+pub struct Arguments {
+    /// What to log: error, warn, info, debug, or a filter such as watershed_engine=debug.
+    #[arg(long, global = true, default_value = "warn", value_name = "FILTER")]
+    pub log: String,
+    /// Log lines as JSON.
+    #[arg(long, global = true)]
+    pub log_json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where the project is.
+#[derive(Debug, Clone, Args)]
+pub struct ProjectArgument {
+    /// The project's folder: watershed.toml and *.sql.
+    #[arg(long, short = 'p', default_value = ".", value_name = "DIR")]
+    pub project: PathBuf,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// Comma-separated.
+    Csv,
+    /// For machines: one JSON value, or one a line.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a project that runs as it is.
+    Init(InitArguments),
+    /// Run every pipeline and the API until told to stop; SIGTERM and SIGINT close the epoch first.
+    Up(UpArguments),
+    /// Take all input there is now, commit, exit.
+    Run(RunArguments),
+    /// Check the project and show what would run; touches nothing.
+    Plan(PlanArguments),
+    /// Run SQL over tables, the quarantine and system.* tables.
+    Query(QueryArguments),
+    /// Audit ledger, checkpoint, lake and sinks; exit 1 and a line per discrepancy.
+    Verify(VerifyArguments),
+    /// Show epoch, rates, lag, watermark, state and quarantine of the pipeline.
+    Status(StatusArguments),
+    /// Look at the checkpoint store.
+    Checkpoint(CheckpointArguments),
+    /// Look at rows that were refused, and send them round again.
+    Quarantine(QuarantineArguments),
+    /// Simulated transactions through the whole pipeline, for a first look.
+    Demo(DemoArguments),
+    /// Print what an error code means.
+    Explain {
+        /// Such as LAKE0003.
+        code: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct InitArguments {
+    /// The folder to make.
+    pub directory: PathBuf,
+    /// Which project to write.
+    #[arg(long, default_value = "transactions", value_name = "NAME")]
+    pub template: String,
+}
+
+#[derive(Debug, Args)]
+pub struct UpArguments {
+    #[command(flatten)]
+    pub project: ProjectArgument,
+    /// Progress as text or as JSON events on stderr.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// Start operators that have changed without their state, instead of refusing.
+    #[arg(long)]
+    pub rebuild: bool,
+    /// Where the API listens, instead of [serve] listen.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    pub project: ProjectArgument,
+    /// Take what there is and stop.
+    #[arg(long, required = true)]
+    pub once: bool,
+    /// Close every window at the end.
+    #[arg(long = "final")]
+    pub finalize: bool,
+    /// Start operators that have changed without their state, instead of refusing.
+    #[arg(long)]
+    pub rebuild: bool,
+    /// Progress as text or as JSON events on stderr, and the result as text or JSON on stdout.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    #[command(flatten)]
+    pub project: ProjectArgument,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct QueryArguments {
+    #[command(flatten)]
+    pub project: ProjectArgument,
+    /// How to print rows.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// The SQL; - reads it from standard input.
+    pub sql: String,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    #[command(flatten)]
+    pub project: ProjectArgument,
+    /// Also read every file's footer and count its rows.
+    #[arg(long)]
+    pub deep: bool,
+    /// How to print findings.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    #[command(flatten)]
+    pub project: ProjectArgument,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckpointArguments {
+    #[command(flatten)]
+    pub project: ProjectArgument,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = Format::Table, global = true)]
+    pub format: Format,
+    #[command(subcommand)]
+    pub action: CheckpointAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CheckpointAction {
+    /// Epochs, their rows and when they were committed.
+    List,
+    /// One epoch's manifest.
+    Show {
+        /// The epoch; the newest without it.
+        epoch: Option<u64>,
+    },
+    /// Check every file's checksum and the sequence.
+    Verify,
+    /// Copy the checkpoint to another folder.
+    Backup {
+        /// Where to.
+        to: PathBuf,
+    },
+    /// Bring a backup back; the present checkpoint is moved aside.
+    Restore {
+        /// Where from.
+        from: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct QuarantineArguments {
+    #[command(flatten)]
+    pub project: ProjectArgument,
+    /// How to print rows.
+    #[arg(long, value_enum, default_value_t = Format::Table, global = true)]
+    pub format: Format,
+    #[command(subcommand)]
+    pub action: QuarantineAction,
+}
+
+/// Which quarantined rows.
+#[derive(Debug, Clone, Args, Default)]
+pub struct QuarantineFilter {
+    /// Only rows this table refused.
+    #[arg(long)]
+    pub table: Option<String>,
+    /// Only rows refused for this reason: corrupt, schema, violation, late, sink.
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Only rows of this epoch.
+    #[arg(long)]
+    pub epoch: Option<u64>,
+    /// Only the row at this position.
+    #[arg(long)]
+    pub position: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum QuarantineAction {
+    /// Refused rows by table and reason.
+    List {
+        #[command(flatten)]
+        filter: QuarantineFilter,
+    },
+    /// Refused rows with their raw bytes.
+    Show {
+        #[command(flatten)]
+        filter: QuarantineFilter,
+        /// At most so many.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Send refused rows round again, each once.
+    Replay {
+        #[command(flatten)]
+        filter: QuarantineFilter,
+        /// Show what would be replayed, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// How long to send.
+    #[arg(long, default_value_t = 20)]
+    pub seconds: u64,
+    /// Records a second.
+    #[arg(long, default_value_t = 10_000)]
+    pub rate: u64,
+    /// Where to keep the demo's project; a new temporary folder without it.
+    #[arg(long, value_name = "DIR")]
+    pub project: Option<PathBuf>,
+    /// Progress as text or as JSON events.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}

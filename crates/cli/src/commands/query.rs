@@ -1,0 +1,3 @@
+use watershed_types::Result;
+use crate::arguments::QueryArguments;
+pub fn run(_arguments: QueryArguments) -> Result<u8> { unimplemented!() }

@@ -1,0 +1,95 @@
+//! Running a project: from its folder to a running pipeline.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::runtime::Runtime;
+use watershed_engine::checkpoint::Store;
+use watershed_engine::plan::{bind, Plan};
+use watershed_engine::run::{start, Config, Handle};
+use watershed_ports::SystemClock;
+use watershed_types::{Error, Result};
+
+use crate::adapters::{ProjectAdapters, ProjectLoader};
+use crate::project::Project;
+
+/// What a command wants of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunOptions {
+    pub once: bool,
+    pub finalize: bool,
+    pub rebuild: bool,
+}
+
+/// A project at work in this process.
+pub struct Session {
+    pub handle: Handle,
+    pub adapters: Arc<ProjectAdapters>,
+    _lock: File,
+}
+
+/// The runtime that adapters run on.
+pub fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("io")
+        .enable_all()
+        .build()
+        .map_err(|e| Error::unavailable("CLI0012", "the I/O runtime cannot be started").caused_by(e))
+}
+
+/// Checks and plans a project.
+pub fn plan(project: &Project, runtime: &Runtime) -> Result<Plan> {
+    let loader = ProjectLoader { root: project.root.clone(), runtime: runtime.handle().clone() };
+    bind(&project.definitions()?, &loader)
+}
+
+/// Starts a project's pipeline.
+pub fn begin(project: &Project, runtime: &Runtime, options: RunOptions, started: Instant) -> Result<Session> {
+    let plan = plan(project, runtime)?;
+    let lock = project.lock()?;
+    let adapters = Arc::new(ProjectAdapters::new(project, runtime.handle())?);
+    let loader = Arc::new(ProjectLoader { root: project.root.clone(), runtime: runtime.handle().clone() });
+    let store = Store::open(&project.settings.storage.checkpoints, &project.root, runtime.handle())?;
+    let engine = &project.settings.engine;
+    let config = Config {
+        pipeline: project.name(),
+        work: project.work(),
+        epoch_interval: engine.epoch_interval,
+        epoch_bytes: engine.epoch_bytes,
+        max_rows_per_tick: engine.max_rows_per_tick.max(1),
+        max_bytes_per_tick: engine.max_bytes_per_tick.max(1) as usize,
+        chunk_bytes: engine.chunk_bytes.clamp(4 << 10, 256 << 20) as usize,
+        parallelism: project.parallelism(),
+        key_groups: engine.key_groups,
+        memory: engine.memory,
+        once: options.once,
+        finalize: options.finalize,
+        rebuild: options.rebuild,
+        maintenance_interval: engine.maintenance_interval,
+        owner: format!("process {}", std::process::id()),
+        started,
+    };
+    let handle = start(plan, config, store, adapters.as_ref(), loader, Arc::new(SystemClock))?;
+    Ok(Session { handle, adapters, _lock: lock })
+}
+
+/// SIGINT and SIGTERM close the epoch; a second one ends the process at once.
+pub fn stop_on_signals(runtime: &Runtime, stop: Arc<std::sync::atomic::AtomicBool>) {
+    runtime.spawn(async move {
+        use tokio::signal::unix::{signal, SignalKind};
+        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return };
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if stop.swap(true, std::sync::atomic::Ordering::SeqCst) {
+                eprintln!("stopped at once; the open epoch was not committed");
+                std::process::exit(130);
+            }
+            eprintln!("closing the epoch; press again to stop at once");
+        }
+    });
+}
