@@ -31,6 +31,14 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// How many bytes of a header line were put in front of the records. A chunk's first record starts at its offset.
+    pub fn header_bytes(&self) -> usize {
+        match (self.chunk.header, self.records.first()) {
+            (true, Some((start, _))) => *start as usize,
+            (true, None) => self.chunk.bytes.len(),
+            (false, _) => 0,
+        }
+    }
     /// A record's raw bytes.
     pub fn raw(&self, record: u32) -> &[u8] {
         let (start, end) = self.records[record as usize];
@@ -39,7 +47,7 @@ impl Origin {
     /// A record's position as text: `file:byte`, or the ordinal in its partition.
     pub fn position(&self, record: u32) -> String {
         if self.chunk.byte_positions {
-            let header = if self.chunk.header { memchr::memchr(b'\n', &self.chunk.bytes).map_or(0, |end| end as u64 + 1) } else { 0 };
+            let header = self.header_bytes() as u64;
             let byte = self.chunk.offset + u64::from(self.records[record as usize].0).saturating_sub(header);
             format!("{}:{byte}", self.chunk.stretch)
         } else {

@@ -350,7 +350,7 @@ impl Driver {
             let accepted_at = intake.origin.chunk.ingested_at;
             oldest = Some(oldest.map_or(accepted_at, |o: i64| o.min(accepted_at)));
             let source = &mut self.parts.sources[index];
-            let position = PartitionPosition { offset: intake.origin.chunk.end_offset, record: intake.origin.chunk.record + intake.origin.records.len() as u64 };
+            let position = PartitionPosition { offset: intake.origin.chunk.end_offset, record: intake.end_record };
             let stretch = intake.origin.chunk.stretch.to_string();
             source.positions.insert(stretch.clone(), position);
             source.moved.insert(stretch, position);

@@ -29,6 +29,8 @@ pub struct Intake {
     pub origin: Origin,
     /// Records that were not accepted.
     pub refused: Vec<Refused>,
+    /// The ordinal of the record after this chunk.
+    pub end_record: u64,
 }
 
 /// What a source says.
@@ -91,7 +93,8 @@ impl Prepare {
         let mut origin = Arc::try_unwrap(origin).map_err(|_| Error::internal("RUN0001", "a chunk's origin is shared while it is decoded"))?;
         origin.record_of = record_of;
         let batch = self.event_times(batch, &mut origin, &mut refused)?;
-        Ok(Intake { batch, origin, refused })
+        let end_record = end_record(&origin);
+        Ok(Intake { batch, origin, refused, end_record })
     }
 
     fn with_metadata(&self, batch: RecordBatch, origin: &Origin) -> Result<RecordBatch> {
@@ -162,6 +165,16 @@ impl Prepare {
         origin.event_time = kept.iter().map(|row| times.value(*row)).collect();
         filter_record_batch(&batch, &keep).map_err(|e| Error::internal("RUN0002", "rows without event time cannot be taken out").caused_by(e))
     }
+}
+
+/// Files count lines, blank ones and those inside quotes too; logs count records.
+fn end_record(origin: &Origin) -> u64 {
+    let chunk = &origin.chunk;
+    if !chunk.byte_positions {
+        return chunk.record + origin.records.len() as u64;
+    }
+    let after_header = &chunk.bytes[origin.header_bytes()..];
+    chunk.record + memchr::memchr_iter(b'\n', after_header).count() as u64
 }
 
 fn texts(rows: usize, text: impl Fn(usize) -> String) -> ArrayRef {
