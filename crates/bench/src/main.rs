@@ -16,10 +16,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (Some(binary), rows) = (arguments.next(), arguments.next().and_then(|n| n.parse().ok()).unwrap_or(4_000_000)) else {
-        eprintln!("usage: watershed-bench PATH-TO-WATERSHED [ROWS]");
+        eprintln!("usage: watershed-bench PATH-TO-WATERSHED [ROWS [FOLDER-TO-KEEP]]");
         return ExitCode::from(2);
     };
-    match run(Path::new(&binary), rows) {
+    match run(Path::new(&binary), rows, arguments.next().map(PathBuf::from)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -28,7 +28,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(binary: &Path, rows: u64) -> std::io::Result<()> {
+fn run(binary: &Path, rows: u64, keep: Option<PathBuf>) -> std::io::Result<()> {
+    if let Some(folder) = keep {
+        return measure(binary, rows, &folder);
+    }
     let folder: PathBuf = std::env::temp_dir().join(format!("watershed-bench-{}", std::process::id()));
     let result = measure(binary, rows, &folder);
     let _ = std::fs::remove_dir_all(&folder);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use deltalake_core::kernel::engine::arrow_conversion::TryIntoArrow;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use tokio::runtime::Handle;
@@ -16,6 +17,7 @@ use watershed_types::Result;
 
 use crate::commit::Target;
 use crate::error;
+use crate::head::Head;
 use crate::properties::{Compression, Tuning};
 use crate::schema::Columns;
 use crate::storage::{self, Place};
@@ -140,6 +142,23 @@ impl Lake {
         let target = Target { table: &shared.name, place: &shared.place, app_id: &spec.app_id, columns: &shared.columns };
         let head = self.runtime.block_on(target.prepare(self.options.retention))?;
         Ok(Arc::new(LakeTable::new(self.clone(), Arc::new(shared), spec.app_id, head)))
+    }
+
+    /// Opens a table that is there, to look at it: creates and changes nothing. `None` if there is no such table.
+    pub fn open_existing(self: &Arc<Self>, folder: &str, name: &str) -> Result<Option<Arc<LakeTable>>> {
+        let place = Place::open(self.table_url(folder, name)?, &self.options.storage)?;
+        let Some(head) = self.runtime.block_on(Head::load(name, &place, ""))? else { return Ok(None) };
+        let stored: arrow::datatypes::Schema = head.schema.as_ref().try_into_arrow().map_err(|cause| error::log_unreadable(name, cause))?;
+        let shared = Shared {
+            name: name.to_owned(),
+            place,
+            columns: Columns::new(name, Arc::new(stored), head.partition_columns())?,
+            compression: self.options.compression,
+            target_file_bytes: self.options.target_file_bytes.max(1 << 16),
+            tuning: Tuning::default(),
+            runtime: self.runtime.clone(),
+        };
+        Ok(Some(Arc::new(LakeTable::new(self.clone(), Arc::new(shared), String::new(), head))))
     }
 
     /// The tables under the root, by folder and name.

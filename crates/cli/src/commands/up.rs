@@ -1,3 +1,115 @@
-use watershed_types::Result;
-use crate::arguments::UpArguments;
-pub fn run(_arguments: UpArguments, _started: std::time::Instant) -> Result<u8> { unimplemented!() }
+//! `watershed up`: the pipeline and its API until told to stop.
+//!
+//! **Owns** the order of starting and stopping, and `.watershed/run.json`, by which other commands find the process.
+//!
+//! ```text
+//! lock? ─▶ port ─▶ pipeline ─▶ API ─▶ run.json … signal ─▶ close the epoch ─▶ API ends ─▶ run.json goes
+//! ```
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use tokio::runtime::Runtime;
+use watershed_engine::run::Outcome;
+use watershed_types::{Error, Result};
+
+use crate::api::{bind, Server};
+use crate::arguments::{Format, UpArguments};
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::session::{begin, runtime, stop_on_signals, RunOptions, Session};
+
+/// Runs the command.
+pub fn run(arguments: UpArguments, started: Instant) -> Result<u8> {
+    let project = Project::open(&arguments.project.project)?;
+    let runtime = runtime()?;
+    let listen = arguments.listen.as_deref().unwrap_or(&project.settings.serve.listen);
+    let running = Running::launch(&project, &runtime, listen, arguments.rebuild, started)?;
+    let json = arguments.format == Format::Json;
+    if json {
+        eprintln!("{}", serde_json::json!({ "event": "started", "pipeline": project.name(), "pid": std::process::id(), "address": running.address().to_string() }));
+    } else {
+        eprintln!("{} is running · http://{} · Ctrl-C or SIGTERM closes the epoch and stops", project.name(), running.address());
+    }
+    let outcome = running.wait(&runtime, arguments.format)?;
+    crate::output::outcome(&outcome, started.elapsed(), json);
+    Ok(0)
+}
+
+/// A pipeline with its API.
+pub struct Running {
+    /// The pipeline.
+    pub session: Session,
+    server: Server,
+    run_file: RunFile,
+}
+
+impl Running {
+    /// Starts both; nothing is left behind if either cannot start.
+    pub fn launch(project: &Project, runtime: &Runtime, listen: &str, rebuild: bool, started: Instant) -> Result<Running> {
+        // Who runs already says more than that its port is taken.
+        drop(project.lock()?);
+        let listener = bind(listen)?;
+        let tables = project.definitions()?.tables.iter().map(|t| t.name.clone()).collect();
+        let session = begin(project, runtime, RunOptions { rebuild, ..RunOptions::default() }, started)?;
+        let served = Server::start(listener, &session.handle, session.adapters.logs(), tables);
+        let written = served.and_then(|server| Ok((RunFile::write(project, server.address)?, server)));
+        match written {
+            Ok((run_file, server)) => Ok(Running { session, server, run_file }),
+            Err(error) => {
+                session.handle.stop();
+                let _ = session.handle.join();
+                Err(error)
+            }
+        }
+    }
+
+    /// Where the API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// Shows progress until the pipeline has ended, by a signal or by itself.
+    pub fn wait(self, runtime: &Runtime, format: Format) -> Result<Outcome> {
+        stop_on_signals(runtime, self.session.handle.stop_flag());
+        let progress = Progress::start(&self.session.handle, format);
+        self.end(progress)
+    }
+
+    /// Waits until the pipeline has ended; then the rest ends too.
+    pub fn end(self, progress: Progress) -> Result<Outcome> {
+        let Running { session, server, run_file } = self;
+        let outcome = session.handle.join();
+        progress.finish();
+        server.stop();
+        drop(run_file);
+        outcome
+    }
+}
+
+/// `.watershed/run.json`; goes with its owner. A killed process leaves it behind, and the lock tells.
+struct RunFile(PathBuf);
+
+impl RunFile {
+    fn write(project: &Project, address: SocketAddr) -> Result<RunFile> {
+        let path = project.work().join("run.json");
+        let fresh = project.work().join(format!("run.json.{}", std::process::id()));
+        let content = serde_json::json!({
+            "pid": std::process::id(),
+            "address": address.to_string(),
+            "started_at": chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        });
+        fs::write(&fresh, format!("{content}\n"))
+            .and_then(|()| fs::rename(&fresh, &path))
+            .map_err(|e| Error::unavailable("CLI0034", format!("cannot write \"{}\"", path.display())).hint("Make the project's folder writable for this user.").caused_by(e))?;
+        Ok(RunFile(path))
+    }
+}
+
+impl Drop for RunFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}

@@ -56,11 +56,14 @@ struct Shard {
     fresh: Vec<((u64, u64), i64)>,
 }
 
+/// A batch made ready: rows that are not late, ordered by key group, so that a shard works through one group's tables
+/// while they are in the cache.
 struct Prepared {
     hashes: Vec<(u64, u64)>,
-    groups: Vec<u32>,
     times: Vec<i64>,
     late: Vec<bool>,
+    order: Vec<u32>,
+    starts: Vec<u32>,
 }
 
 impl Dedup {
@@ -86,19 +89,18 @@ impl Dedup {
             .par_iter_mut()
             .enumerate()
             .map(|(index, shard)| {
-                let first_group = first_group(index, key_groups, count);
+                let first_group = first_group(index, key_groups, count) as usize;
                 let mut repeats = Vec::new();
-                for (number, batch) in prepared.iter().enumerate() {
-                    for row in 0..batch.hashes.len() {
-                        let group = batch.groups[row];
-                        if batch.late[row] || shard_of(group, key_groups, count) != index {
-                            continue;
-                        }
-                        let (hash, time) = (batch.hashes[row], batch.times[row]);
-                        if accept(&mut shard.groups[(group - first_group) as usize], hash, time, within) {
-                            shard.fresh.push((hash, time));
-                        } else {
-                            repeats.push((number as u32, row as u32));
+                for (nth, buckets) in shard.groups.iter_mut().enumerate() {
+                    let group = first_group + nth;
+                    for (number, batch) in prepared.iter().enumerate() {
+                        for row in &batch.order[batch.starts[group] as usize..batch.starts[group + 1] as usize] {
+                            let (hash, time) = (batch.hashes[*row as usize], batch.times[*row as usize]);
+                            if accept(buckets, hash, time, within) {
+                                shard.fresh.push((hash, time));
+                            } else {
+                                repeats.push((number as u32, *row));
+                            }
                         }
                     }
                 }
@@ -166,28 +168,49 @@ impl Dedup {
         for shard in &mut self.shards {
             shard.fresh = Vec::new();
         }
-        let expires = keys.iter().map(|(_, time)| (time.div_euclid(within) + 2).saturating_mul(within)).max();
+        let expires = keys.iter().map(|(_, time)| expires(*time, within)).max();
         let batches = keys.chunks(1 << 16).map(to_batch).collect::<Result<_>>()?;
         Ok((batches, expires))
     }
 
-    /// Adds keys of a snapshot.
-    pub fn restore(&mut self, batch: &RecordBatch) -> Result<()> {
+    /// Takes the files of a snapshot. Keys that `watermark` has passed are left out.
+    pub fn restore(&mut self, files: &[RecordBatch], watermark: i64) -> Result<()> {
         let damaged = || DataFusionError::Internal("a dedup snapshot has other columns than this version writes".to_owned());
-        let keys = batch.column_by_name("key").and_then(|c| c.as_fixed_size_binary_opt()).ok_or_else(damaged)?;
-        let times = batch.column_by_name("event_time").and_then(|c| c.as_primitive_opt::<arrow::datatypes::Int64Type>()).ok_or_else(damaged)?;
-        let count = self.shards.len();
-        for row in 0..batch.num_rows() {
-            let bytes = keys.value(row);
-            let (high, low) = bytes.split_at_checked(8).ok_or_else(damaged)?;
-            let hash = (u64::from_be_bytes(high.try_into().map_err(|_| damaged())?), u64::from_be_bytes(low.try_into().map_err(|_| damaged())?));
-            let group = group_of(hash, self.key_groups);
-            let index = shard_of(group, self.key_groups, count);
-            let buckets = &mut self.shards[index].groups[(group - first_group(index, self.key_groups, count)) as usize];
-            accept(buckets, hash, times.value(row), self.spec.within);
+        let (key_groups, count, within) = (self.key_groups, self.shards.len(), self.spec.within);
+        let mut of_shard: Vec<Vec<(u32, (u64, u64), i64)>> = vec![Vec::new(); count];
+        for batch in files {
+            let keys = batch.column_by_name("key").and_then(|c| c.as_fixed_size_binary_opt()).ok_or_else(damaged)?;
+            let times = batch.column_by_name("event_time").and_then(|c| c.as_primitive_opt::<arrow::datatypes::Int64Type>()).ok_or_else(damaged)?;
+            for row in 0..batch.num_rows() {
+                let time = times.value(row);
+                if expires(time, within) <= watermark {
+                    continue;
+                }
+                let (high, low) = keys.value(row).split_at_checked(8).ok_or_else(damaged)?;
+                let hash = (u64::from_be_bytes(high.try_into().map_err(|_| damaged())?), u64::from_be_bytes(low.try_into().map_err(|_| damaged())?));
+                let group = group_of(hash, key_groups);
+                of_shard[shard_of(group, key_groups, count)].push((group, hash, time));
+            }
         }
+        self.shards.par_iter_mut().zip(of_shard).enumerate().for_each(|(index, (shard, mut rows))| {
+            let first_group = first_group(index, key_groups, count);
+            rows.sort_unstable_by_key(|(group, _, time)| (*group, time.div_euclid(within)));
+            for rows in rows.chunk_by(|a, b| a.0 == b.0 && a.2.div_euclid(within) == b.2.div_euclid(within)) {
+                let bucket = rows[0].2.div_euclid(within);
+                let table = shard.groups[(rows[0].0 - first_group) as usize].entry(bucket).or_default();
+                table.reserve(table.len() + rows.len());
+                for (_, hash, time) in rows {
+                    table.insert(*hash, scale(time - bucket * within, within));
+                }
+            }
+        });
         Ok(())
     }
+}
+
+/// The watermark at which an entry's bucket is dropped.
+fn expires(time: i64, within: i64) -> i64 {
+    (time.div_euclid(within) + 2).saturating_mul(within)
 }
 
 fn late_refusal(batch: &StreamBatch, row: usize, time: i64) -> Refusal {
@@ -214,7 +237,16 @@ fn accept(buckets: &mut BTreeMap<i64, Table128>, hash: (u64, u64), time: i64, wi
     if buckets.get(&(bucket + 1)).and_then(|after| after.get(hash)).is_some_and(|first| scaled > first) {
         return false;
     }
-    buckets.entry(bucket).or_default().insert(hash, scaled)
+    match buckets.get_mut(&bucket) {
+        Some(table) => table.insert(hash, scaled),
+        None => {
+            // A new interval will hold about as many keys as the last one: half of that at once saves growing.
+            let expected = buckets.last_key_value().map_or(0, |(_, table)| table.len() / 2);
+            let table = buckets.entry(bucket).or_default();
+            table.reserve(expected);
+            table.insert(hash, scaled)
+        }
+    }
 }
 
 /// An offset in a bucket as 32 bits: exact for intervals up to 71 minutes, else to `within / 2^32`.
@@ -241,13 +273,33 @@ fn first_group(shard: usize, key_groups: u32, count: usize) -> u32 {
 fn prepare(spec: &DedupSpec, key_groups: u32, batch: &StreamBatch) -> Result<Prepared> {
     let columns: Vec<ArrayRef> = spec.key.iter().map(|i| Arc::clone(batch.batch.column(*i))).collect();
     let hashes = hash_keys(&columns, batch.batch.num_rows())?;
-    let groups = hashes.iter().map(|hash| group_of(*hash, key_groups)).collect();
     let times = batch.batch.column(spec.time).as_primitive::<TimestampMicrosecondType>().values().to_vec();
     let late = match &batch.origin {
         Some(origin) if !origin.late.is_empty() => (0..times.len()).map(|i| origin.late.contains_key(&batch.row(i))).collect(),
         _ => vec![false; times.len()],
     };
-    Ok(Prepared { hashes, groups, times, late })
+    let (order, starts) = by_group(&hashes, &late, key_groups);
+    Ok(Prepared { hashes, times, late, order, starts })
+}
+
+/// A stable counting sort of the rows that are not late.
+fn by_group(hashes: &[(u64, u64)], late: &[bool], key_groups: u32) -> (Vec<u32>, Vec<u32>) {
+    let groups: Vec<u32> = hashes.iter().map(|hash| group_of(*hash, key_groups)).collect();
+    let mut starts = vec![0u32; key_groups as usize + 1];
+    for (group, _) in groups.iter().zip(late).filter(|(_, late)| !**late) {
+        starts[*group as usize + 1] += 1;
+    }
+    for group in 0..key_groups as usize {
+        starts[group + 1] += starts[group];
+    }
+    let mut next = starts.clone();
+    let mut order = vec![0u32; starts[key_groups as usize] as usize];
+    for (row, group) in groups.iter().enumerate().filter(|(row, _)| !late[*row]) {
+        let at = &mut next[*group as usize];
+        order[*at as usize] = row as u32;
+        *at += 1;
+    }
+    (order, starts)
 }
 
 /// 128-bit hashes of keys. One text column is hashed as it is; anything else by Arrow's row encoding, which keeps

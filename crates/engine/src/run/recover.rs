@@ -162,7 +162,7 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
 
     let lookups = plan.tables.iter().flat_map(|t| &t.steps).filter_map(|step| if let Step::Lookup(lookup) = step { Some(Arc::clone(lookup)) } else { None }).collect();
     let mut chains: BTreeMap<String, OperatorState> = last.as_ref().map(|m| m.state.clone()).unwrap_or_default();
-    let tables = build_tables(&mut plan, &config, &checkpoint, &mut chains)?;
+    let tables = build_tables(&mut plan, &config, &checkpoint, &mut chains, last.as_ref().and_then(|m| m.watermark).unwrap_or(i64::MIN))?;
 
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(config.parallelism)
@@ -269,7 +269,13 @@ fn recover(checkpoint: &Checkpoint, generation: Generation, sinks: &BTreeMap<Str
     }
 }
 
-fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>) -> Result<Vec<TableRun>> {
+fn build_tables(
+    plan: &mut Plan,
+    config: &Config,
+    checkpoint: &Checkpoint,
+    chains: &mut BTreeMap<String, OperatorState>,
+    watermark: i64,
+) -> Result<Vec<TableRun>> {
     let mut tables = Vec::new();
     for index in 0..plan.tables.len() {
         let input = match plan.tables[index].input {
@@ -278,7 +284,7 @@ fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chain
         };
         let mut table = TableRun::new(&mut plan.tables[index], input, checkpoint.metadata.key_groups, config.parallelism)?;
         for segment in &mut table.segments {
-            restore(segment, config, checkpoint, chains)?;
+            restore(segment, config, checkpoint, chains, watermark)?;
         }
         tables.push(table);
     }
@@ -300,7 +306,7 @@ fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chain
     Ok(tables)
 }
 
-fn restore(segment: &mut Segment, config: &Config, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>) -> Result<()> {
+fn restore(segment: &mut Segment, config: &Config, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>, watermark: i64) -> Result<()> {
     let (id, fingerprint) = match segment {
         Segment::Dedup(dedup) => (dedup.spec.id.clone(), dedup.spec.fingerprint.clone()),
         Segment::Aggregate(aggregate) => (aggregate.spec.id.clone(), aggregate.spec.fingerprint.clone()),
@@ -320,9 +326,8 @@ fn restore(segment: &mut Segment, config: &Config, checkpoint: &Checkpoint, chai
     let unfit = |e: datafusion::common::DataFusionError| Error::corrupt("RUN0020", format!("the state of operator \"{id}\" cannot be loaded: {e}")).hint("Run once with --rebuild to start this operator without its state.");
     match segment {
         Segment::Dedup(dedup) => {
-            for batch in files.iter().flatten() {
-                dedup.restore(batch).map_err(unfit)?;
-            }
+            let rows: Vec<RecordBatch> = files.into_iter().flatten().collect();
+            dedup.restore(&rows, watermark).map_err(unfit)?;
         }
         Segment::Aggregate(aggregate) => aggregate.restore(&files, chain.emitted_to).map_err(unfit)?,
         Segment::Stateless(_) => {}
