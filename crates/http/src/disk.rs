@@ -2,7 +2,7 @@
 //!
 //! **Owns** nothing but the calls. **Does not own** reading: readers use files directly.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Write};
 use std::path::Path;
 
@@ -22,8 +22,6 @@ pub(crate) trait Disk: Send + Sync {
     fn open_segment(&self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
     /// Makes a folder's entries durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Deletes a file.
-    fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
 /// The machine's disk.
@@ -36,9 +34,6 @@ impl Disk for LocalDisk {
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
     }
 }
 

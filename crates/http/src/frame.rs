@@ -3,7 +3,7 @@
 //! **Owns** the bytes of a frame. **Does not own** files.
 //!
 //! ```text
-//!  0 "\n\nW" version │ 4 header crc32c │ 8 payload crc32c │ 12 payload length │ 16 records │ 20 kind
+//!  0 "\n\nW" version │ 4 header crc32c │ 8 payload crc32c │ 12 payload length │ 16 records │ 20 zero
 //! 24 base offset     │ 32 group start  │ 40 ingested_at (µs)                  │ 48 payload …
 //! ```
 //!
@@ -15,7 +15,6 @@
 //! I2: `group start` is the byte in the segment where the frames begin that were written and synced together. The next
 //! group is written only after this one was synced; so a header whose group starts behind a damaged byte proves that
 //! the damaged one had been acknowledged, and one whose group starts before it proves nothing.
-//! I3: a seal (no records) ends a segment, and a log that was closed in order. Its `ingested_at` is when it was written.
 
 use std::fmt;
 
@@ -26,19 +25,9 @@ pub(crate) const MAGIC: [u8; 3] = *b"\n\nW";
 /// The version this code writes and reads.
 pub(crate) const VERSION: u8 = 1;
 
-/// What a frame is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FrameKind {
-    /// Holds records.
-    Data,
-    /// Ends a segment; holds none.
-    Seal,
-}
-
 /// A frame's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
-    pub(crate) kind: FrameKind,
     pub(crate) payload_crc: u32,
     pub(crate) payload_len: u32,
     pub(crate) records: u32,
@@ -80,19 +69,6 @@ impl fmt::Display for FrameFault {
 }
 
 impl FrameHeader {
-    /// The seal that ends a segment at this offset.
-    pub(crate) fn seal(base_offset: u64, group_start: u64, written_at: i64) -> Self {
-        Self {
-            kind: FrameKind::Seal,
-            payload_crc: 0,
-            payload_len: 0,
-            records: 0,
-            base_offset,
-            group_start,
-            ingested_at: written_at,
-        }
-    }
-
     /// The whole frame's length.
     pub(crate) fn frame_len(&self) -> u64 {
         HEADER as u64 + u64::from(self.payload_len)
@@ -110,7 +86,6 @@ impl FrameHeader {
         out[8..12].copy_from_slice(&self.payload_crc.to_le_bytes());
         out[12..16].copy_from_slice(&self.payload_len.to_le_bytes());
         out[16..20].copy_from_slice(&self.records.to_le_bytes());
-        out[20..24].copy_from_slice(&u32::from(self.kind == FrameKind::Seal).to_le_bytes());
         out[24..32].copy_from_slice(&self.base_offset.to_le_bytes());
         out[32..40].copy_from_slice(&self.group_start.to_le_bytes());
         out[40..48].copy_from_slice(&self.ingested_at.to_le_bytes());
@@ -131,13 +106,7 @@ impl FrameHeader {
         if header[3] != VERSION {
             return Err(FrameFault::Version(header[3]));
         }
-        let kind = match u32_at(header, 20) {
-            0 => FrameKind::Data,
-            1 => FrameKind::Seal,
-            _ => return Err(FrameFault::Header),
-        };
         Ok(Self {
-            kind,
             payload_crc: u32_at(header, 8),
             payload_len: u32_at(header, 12),
             records: u32_at(header, 16),

@@ -6,9 +6,9 @@
 //!
 //! I1: a request is acknowledged only after its bytes are on disk (write + fdatasync), and then completely.
 //! I2: offsets of a partition have no gaps and no repeats; records of one request lie next to each other.
-//! I3: a reader sees only what was acknowledged or is about to be: bytes behind a successful sync.
+//! I3: a reader sees only bytes behind a successful sync.
 //! I4: damage is an error that names file and byte. Only a torn tail, which holds unacknowledged records, is cut.
-//! I5: a segment that some reader has not committed is never deleted.
+//! I5: a segment that the reader has not committed is never deleted, nor is the newest one.
 //!
 //! ```text
 //!  POST ─ body ─▶ queue ─▶ appender (one thread a partition) ─▶ write + sync ─▶ publish ─▶ answers
@@ -22,7 +22,6 @@
 mod api;
 mod appender;
 mod body;
-mod cache;
 mod disk;
 mod frame;
 mod log;
@@ -30,14 +29,12 @@ mod options;
 mod partition;
 mod reader;
 mod recover;
-mod retention;
-mod segment;
 #[cfg(test)]
 mod tests;
 mod trouble;
 
 pub use api::router;
 pub use body::BodyKind;
-pub use log::{Appended, AppendedPart, Log, PartitionInfo};
+pub use log::{Appended, Log};
 pub use options::HttpOptions;
 pub use reader::LogSource;

@@ -28,7 +28,6 @@ pub(crate) const LOCKED: &str = "HTTP0022";
 pub(crate) const REMOVED: &str = "HTTP0023";
 pub(crate) const PAST_END: &str = "HTTP0024";
 pub(crate) const UNREADABLE: &str = "HTTP0025";
-pub(crate) const LOST: &str = "HTTP0026";
 
 /// A frame that should be there is not what it should be.
 pub(crate) fn damaged(log: &str, path: &Path, byte: u64, fault: FrameFault) -> Error {

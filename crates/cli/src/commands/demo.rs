@@ -76,9 +76,10 @@ pub fn run(arguments: DemoArguments, started: Instant) -> Result<u8> {
         Err(_) => Ok(()),
     };
     let seconds = sent.as_ref().map_or(0.0, |s: &Sent| s.began.elapsed().as_secs_f64());
-    let status = running.session.handle.status.read().clone();
+    let status = Arc::clone(&running.session.handle.status);
     running.session.handle.stop();
     let outcome = running.end(progress)?;
+    let status = status.read().clone();
     let sent = sent?;
     arrived?;
     let figures = report::Figures { project: &project, sent: &sent, outcome: &outcome, status: &status, latency: latency.measured(), seconds, rate: arguments.rate };

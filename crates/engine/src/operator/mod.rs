@@ -88,8 +88,12 @@ impl Step {
 /// Runs stateless steps over one batch. Where a row makes an expression fail (a division by zero, a cast), that row
 /// alone is refused: the batch is halved until it is found.
 pub fn run_stateless(steps: &[Step], input: StreamBatch, refused: &mut Vec<(StreamBatch, String)>) -> Vec<StreamBatch> {
-    if steps.is_empty() || input.batch.num_rows() == 0 {
+    if steps.is_empty() {
         return vec![input];
+    }
+    // SUBTLE: an empty batch would keep the schema from before the steps, and the next operator counts columns.
+    if input.batch.num_rows() == 0 {
+        return vec![];
     }
     match steps.iter().try_fold(input.clone(), |batch, step| step.apply(batch)) {
         Ok(done) => vec![done],

@@ -153,3 +153,18 @@ fn the_lake_lists_its_tables() -> Any {
     assert!(lake.lake.table(bad).is_err_and(|refused| refused.code() == "LAKE0014"));
     Ok(())
 }
+
+#[test]
+fn an_existing_table_is_opened_without_a_trace() -> Any {
+    let lake = fixture()?;
+    assert!(lake.lake.open_existing("silver", "orders")?.is_none());
+    assert!(!lake.folder.path().join("my lake/silver").exists());
+    let table = lake.table(&ids(0, 1)?.schema(), &[])?;
+    write(&table, 1, &[ids(0, 70)?])?;
+    let version = table.version();
+    let found = lake.lake.open_existing("silver", "orders")?.ok_or("it is there")?;
+    assert_eq!(found.count_rows(true)?.rows, 70);
+    assert_eq!(found.verify(true)?, Vec::<String>::new());
+    assert_eq!(found.version(), version);
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! The tables of the schema `system` that are read from the checkpoint.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use watershed_engine::checkpoint::{read_state, Checkpoint};
+use watershed_engine::run::{pending_requests, quarantine_schema, REPLAY_SOURCE};
+use watershed_protocol::{CommitRecord, Manifest};
+use watershed_types::{Epoch, Error, Result};
+
+/// Their names.
+pub const SYSTEM_TABLES: [&str; 7] = ["epochs", "ledger", "quarantine", "replays", "sinks", "state", "watermarks"];
+
+/// The newest watermark of each source and partition.
+pub fn watermarks(checkpoint: &Checkpoint) -> Result<Vec<(String, String, i64)>> {
+    let Some(manifest) = newest_manifest(checkpoint)? else { return Ok(vec![]) };
+    Ok(manifest
+        .sources
+        .into_iter()
+        .flat_map(|(source, progress)| progress.watermarks.into_iter().map(move |(partition, watermark)| (source.clone(), partition, watermark)))
+        .collect())
+}
+
+/// The manifest of the newest complete epoch.
+pub fn newest_manifest(checkpoint: &Checkpoint) -> Result<Option<Manifest>> {
+    match checkpoint.history()?.last_committed() {
+        Epoch::ZERO => Ok(None),
+        epoch => checkpoint.manifest(epoch).map(Some),
+    }
+}
+
+/// Reads one of them.
+pub fn read(name: &str, checkpoint: Option<&Checkpoint>, work: &Path) -> Result<RecordBatch> {
+    let records = match checkpoint {
+        Some(checkpoint) if matches!(name, "epochs" | "ledger" | "sinks") => checkpoint.records()?,
+        _ => vec![],
+    };
+    let built = match name {
+        "ledger" => ledger(&records),
+        "epochs" => epochs(&records, &manifests(checkpoint)?),
+        "sinks" => sinks(&records),
+        "watermarks" => watermark_rows(&checkpoint.map(watermarks).transpose()?.unwrap_or_default()),
+        "state" => state(checkpoint.map(newest_manifest).transpose()?.flatten().as_ref()),
+        "replays" => return replays(checkpoint, work),
+        _ => Ok(RecordBatch::new_empty(zoned(&quarantine_schema()))),
+    };
+    built.map_err(|e| Error::internal("CLI0020", format!("system.{name} cannot be made")).caused_by(e))
+}
+
+/// The quarantine's columns as the lake gives them back: times in UTC.
+fn zoned(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| match field.data_type() {
+        DataType::Timestamp(unit, None) => Field::new(field.name(), DataType::Timestamp(*unit, Some("UTC".into())), true),
+        other => Field::new(field.name(), other.clone(), true),
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+type Built = std::result::Result<RecordBatch, arrow::error::ArrowError>;
+
+fn numbers(values: impl Iterator<Item = u64>) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values(values.map(|v| i64::try_from(v).unwrap_or(i64::MAX))))
+}
+
+fn texts<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+fn times(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
+    Arc::new(values.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
+}
+
+fn batch(columns: Vec<(&str, ArrayRef)>) -> Built {
+    let fields: Vec<_> = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|(_, column)| column).collect())
+}
+
+fn manifests(checkpoint: Option<&Checkpoint>) -> Result<BTreeMap<u64, Manifest>> {
+    let Some(checkpoint) = checkpoint else { return Ok(BTreeMap::new()) };
+    let history = checkpoint.history()?;
+    // One that a running pipeline has just removed is no loss: it only says when its epoch was prepared.
+    Ok(history.prepared.iter().filter_map(|epoch| Some((*epoch, checkpoint.manifest(Epoch(*epoch)).ok()?))).collect())
+}
+
+fn ledger(records: &[CommitRecord]) -> Built {
+    let rows: Vec<_> = records.iter().flat_map(|r| &r.ledger).collect();
+    let figures = |of: fn(&watershed_protocol::Account) -> u64| numbers(rows.iter().map(|r| of(&r.account)));
+    batch(vec![
+        ("epoch", numbers(rows.iter().map(|r| r.epoch))),
+        ("table_name", texts(rows.iter().map(|r| r.table_name.as_str()))),
+        ("source", texts(rows.iter().map(|r| r.source.as_str()))),
+        ("read", figures(|a| a.read)),
+        ("delivered", figures(|a| a.delivered)),
+        ("filtered", figures(|a| a.filtered)),
+        ("duplicate", figures(|a| a.duplicate)),
+        ("late", figures(|a| a.late)),
+        ("quarantined", figures(|a| a.quarantined)),
+    ])
+}
+
+fn epochs(records: &[CommitRecord], manifests: &BTreeMap<u64, Manifest>) -> Built {
+    let manifest = |record: &CommitRecord| manifests.get(&record.epoch.0);
+    let optional = |of: &dyn Fn(&Manifest) -> u64| -> ArrayRef { Arc::new(records.iter().map(|r| manifest(r).map(|m| of(m) as i64)).collect::<Int64Array>()) };
+    batch(vec![
+        ("epoch", numbers(records.iter().map(|r| r.epoch.0))),
+        ("generation", numbers(records.iter().map(|r| r.generation.0))),
+        ("prepared_at", times(records.iter().map(|r| manifest(r).map(|m| m.prepared_at)))),
+        ("committed_at", times(records.iter().map(|r| Some(r.committed_at)))),
+        ("records", optional(&|m| m.ticks.iter().map(|t| t.records).sum())),
+        ("ticks", optional(&|m| m.ticks.len() as u64)),
+    ])
+}
+
+fn sinks(records: &[CommitRecord]) -> Built {
+    let rows: Vec<_> = records.iter().flat_map(|r| r.sinks.iter().map(|(sink, receipt)| (r.epoch.0, sink, receipt))).collect();
+    batch(vec![
+        ("epoch", numbers(rows.iter().map(|r| r.0))),
+        ("sink", texts(rows.iter().map(|r| r.1.as_str()))),
+        ("rows", numbers(rows.iter().map(|r| r.2.rows))),
+        ("bytes", numbers(rows.iter().map(|r| r.2.bytes))),
+        ("already_there", Arc::new(BooleanArray::from_iter(rows.iter().map(|r| Some(r.2.already_there))))),
+    ])
+}
+
+fn watermark_rows(rows: &[(String, String, i64)]) -> Built {
+    batch(vec![
+        ("source", texts(rows.iter().map(|r| r.0.as_str()))),
+        ("partition", texts(rows.iter().map(|r| r.1.as_str()))),
+        ("watermark", times(rows.iter().map(|r| Some(r.2)))),
+    ])
+}
+
+fn state(manifest: Option<&Manifest>) -> Built {
+    let rows: Vec<_> = manifest.iter().flat_map(|m| &m.state).flat_map(|(operator, state)| state.files.iter().map(move |file| (operator, file))).collect();
+    batch(vec![
+        ("operator", texts(rows.iter().map(|r| r.0.as_str()))),
+        ("path", texts(rows.iter().map(|r| r.1.path.as_str()))),
+        ("rows", numbers(rows.iter().map(|r| r.1.rows))),
+        ("bytes", numbers(rows.iter().map(|r| r.1.bytes))),
+        ("whole", Arc::new(BooleanArray::from_iter(rows.iter().map(|r| Some(r.1.base))))),
+        ("expires_at", times(rows.iter().map(|r| r.1.expires_at))),
+    ])
+}
+
+/// Every replay request there is, a row each for its rows.
+fn replays(checkpoint: Option<&Checkpoint>, work: &Path) -> Result<RecordBatch> {
+    let taken = checkpoint.map(taken_requests).transpose()?.unwrap_or_default();
+    let requests = pending_requests(work)?;
+    let rows: Vec<_> = requests.iter().flat_map(|(name, request)| request.rows.iter().map(move |row| (name, row))).collect();
+    batch(vec![
+        ("request", texts(rows.iter().map(|r| r.0.as_str()))),
+        ("epoch", numbers(rows.iter().map(|r| r.1.row.epoch))),
+        ("table_name", texts(rows.iter().map(|r| r.1.row.table_name.as_str()))),
+        ("source", texts(rows.iter().map(|r| r.1.row.source.as_str()))),
+        ("partition", texts(rows.iter().map(|r| r.1.row.partition.as_str()))),
+        ("position", texts(rows.iter().map(|r| r.1.row.position.as_str()))),
+        ("reason", texts(rows.iter().map(|r| r.1.reason.as_str()))),
+        ("taken", Arc::new(BooleanArray::from_iter(rows.iter().map(|r| Some(taken.contains(r.0)))))),
+    ])
+    .map_err(|e| Error::internal("CLI0020", "system.replays cannot be made").caused_by(e))
+}
+
+/// The replay requests that a committed epoch took.
+pub fn taken_requests(checkpoint: &Checkpoint) -> Result<HashSet<String>> {
+    let mut taken = HashSet::new();
+    let operator = format!("source:{REPLAY_SOURCE}");
+    let Some(manifest) = newest_manifest(checkpoint)? else { return Ok(taken) };
+    for file in manifest.state.get(&operator).into_iter().flat_map(|state| &state.files) {
+        for batch in read_state(checkpoint, file)? {
+            if let Some(names) = batch.column_by_name("stretch").and_then(|c| c.as_string_opt::<i32>()) {
+                taken.extend(names.iter().flatten().map(str::to_owned));
+            }
+        }
+    }
+    Ok(taken)
+}
