@@ -41,7 +41,7 @@ AS SELECT invoice, article, description, quantity, invoiced_at, price, customer,
 
 -- What was sent back or called off: the quantity is below zero, and the number starts with C.
 CREATE TABLE cancellations (
-    CONSTRAINT quantity_below_zero EXPECT (quantity < 0) ON VIOLATION QUARANTINE
+    CONSTRAINT something_came_back EXPECT (quantity > 0) ON VIOLATION QUARANTINE
 )
 WITH (zone = 'silver')
 AS SELECT substr(invoice, 2) AS number, article, description, -quantity AS quantity, invoiced_at, price, customer, country,

@@ -11,7 +11,7 @@ CREATE SOURCE lines (
              regexp_replace(line, '^.*\[(\d{2})/(\w{3})/(\d{4}):(\d{2}:\d{2}:\d{2}) .*$', '\3-')
              || lpad(CAST((strpos('JanFebMarAprMayJunJulAugSepOctNovDec', regexp_replace(line, '^.*\[\d{2}/(\w{3})/.*$', '\1')) + 2) / 3 AS VARCHAR), 2, '0')
              || regexp_replace(line, '^.*\[(\d{2})/(\w{3})/(\d{4}):(\d{2}:\d{2}:\d{2}) .*$', '-\1 \4')
-         AS TIMESTAMP)),
+         AS TIMESTAMP(6))),
     WATERMARK FOR at AS at - INTERVAL '1 minute'
 ) WITH (connector = 'files', path = 'data', format = 'text');
 

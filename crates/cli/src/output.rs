@@ -13,7 +13,7 @@ use std::io::{self, BufWriter, Write};
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use watershed_types::{Error, Result};
 
-pub use cell::{bytes_text, Cell};
+pub use cell::Cell;
 pub use summary::{account_cells, outcome};
 
 use crate::arguments::Format;

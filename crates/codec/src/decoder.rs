@@ -120,6 +120,20 @@ impl Output<'_> {
     }
 }
 
+/// A copy of a chunk in which bytes that are no UTF-8 are question marks. They lie in refused records only, so that
+/// accepted values can be sliced out of one text instead of being checked one by one.
+fn masked(bytes: &[u8]) -> Vec<u8> {
+    let mut copy = bytes.to_vec();
+    let mut at = 0;
+    while let Err(error) = simdutf8::compat::from_utf8(&copy[at..]) {
+        at += error.valid_up_to();
+        let length = error.error_len().unwrap_or(copy.len() - at);
+        copy[at..at + length].fill(b'?');
+        at += length;
+    }
+    copy
+}
+
 static DECODERS: AtomicU64 = AtomicU64::new(1);
 
 impl Decoder {
@@ -191,6 +205,8 @@ impl Decoder {
             Format::Text => text::decode(self.reserve(chunk, &mut out)?, &mut out),
         }
         let Output { records, rows, refused, columns, side, .. } = out;
+        let masked = if whole.is_none() { masked(&chunk.bytes) } else { Vec::new() };
+        let whole = whole.or_else(|| simdutf8::basic::from_utf8(&masked).ok());
         let text = Text { whole, bytes: &chunk.bytes, side };
         let arrays: Result<Vec<_>, _> =
             columns.iter_mut().zip(&self.fields.nodes).map(|(column, node)| column.finish(&node.data_type, text)).collect();

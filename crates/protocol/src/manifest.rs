@@ -70,6 +70,8 @@ pub struct SourceProgress {
     pub moved: Positions,
     /// Each partition's watermark, microseconds since 1970.
     pub watermarks: BTreeMap<String, i64>,
+    /// The watermark of all its partitions together, microseconds since 1970.
+    pub combined: Option<i64>,
 }
 
 /// One tick.

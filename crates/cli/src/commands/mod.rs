@@ -6,11 +6,11 @@ mod explain;
 mod init;
 mod plan;
 mod quarantine;
-mod query;
+pub mod query;
 mod run;
 mod status;
 mod up;
-mod verify;
+pub mod verify;
 
 use std::time::Instant;
 

@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub base: bool,
     /// Event time after which it is not needed.
     pub expires_at: Option<i64>,
+    /// Event time before which earlier files of this operator are not needed any more.
+    pub expired_before: i64,
 }
 
 /// An epoch on its way to being committed.
@@ -54,8 +56,6 @@ pub struct CommitJob {
     pub snapshots: Vec<Snapshot>,
     /// Accounts.
     pub ledger: Vec<LedgerRow>,
-    /// Event time before which state files are not needed.
-    pub expired_before: i64,
     /// When the oldest record of it was accepted, microseconds since 1970.
     pub oldest_accepted: Option<i64>,
 }
@@ -141,7 +141,7 @@ impl Committer {
         }
         reach("after_seal");
         for snapshot in &job.snapshots {
-            self.extend_chain(job.epoch, snapshot, job.expired_before)?;
+            self.extend_chain(job.epoch, snapshot)?;
         }
         reach("after_state");
         let mut payloads = BTreeMap::new();
@@ -172,7 +172,7 @@ impl Committer {
         Ok(Committed { epoch: job.epoch, sinks, took: started.elapsed() })
     }
 
-    fn extend_chain(&mut self, epoch: Epoch, snapshot: &Snapshot, expired_before: i64) -> Result<()> {
+    fn extend_chain(&mut self, epoch: Epoch, snapshot: &Snapshot) -> Result<()> {
         let file = retry(|| {
             write_state(&self.checkpoint, epoch, self.generation, &snapshot.operator, &snapshot.batches, snapshot.base, snapshot.expires_at)
         })?;
@@ -182,7 +182,7 @@ impl Committer {
         if snapshot.base {
             chain.files.clear();
         }
-        chain.files.retain(|file| file.expires_at.is_none_or(|at| at > expired_before));
+        chain.files.retain(|file| file.expires_at.is_none_or(|at| at > snapshot.expired_before));
         chain.files.extend(file);
         Ok(())
     }

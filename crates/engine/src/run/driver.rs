@@ -190,9 +190,10 @@ impl Driver {
     fn collect(&mut self) -> Result<Vec<Intake>> {
         let mut intakes = Vec::new();
         let (mut records, mut bytes) = (0u64, 0usize);
-        let mut wait = self.time_to_wait();
+        // A deadline, not a wait per event: an idle source reports itself about as often as that wait.
+        let mut deadline = Instant::now() + self.time_to_wait();
         while records < self.parts.config.max_rows_per_tick && bytes < self.parts.config.max_bytes_per_tick {
-            let event = match self.parts.incoming.recv_timeout(wait) {
+            let event = match self.parts.incoming.recv_deadline(deadline) {
                 Ok(event) => event,
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => {
@@ -209,7 +210,7 @@ impl Driver {
                     bytes += size;
                     self.parts.sources[intake.origin.source].done = false;
                     intakes.push(intake);
-                    wait = Duration::ZERO;
+                    deadline = Instant::now();
                 }
                 Event::CaughtUp(index) => {
                     let source = &mut self.parts.sources[index];
@@ -582,7 +583,8 @@ impl Driver {
         let mut sources = BTreeMap::new();
         for source in &mut self.parts.sources {
             let watermarks = source.watermarks.as_ref().map(Watermarks::by_partition).unwrap_or_default();
-            sources.insert(source.name.clone(), SourceProgress { moved: std::mem::take(&mut source.moved), watermarks });
+            let combined = source.watermarks.as_mut().and_then(Watermarks::combined);
+            sources.insert(source.name.clone(), SourceProgress { moved: std::mem::take(&mut source.moved), watermarks, combined });
         }
         let next = OpenEpoch { number: self.open.number.next(), ..OpenEpoch::default() };
         let open = std::mem::replace(&mut self.open, next);
@@ -605,7 +607,6 @@ impl Driver {
             seals,
             snapshots,
             ledger,
-            expired_before: self.emitted_watermark.unwrap_or(i64::MIN),
             oldest_accepted: open.oldest_accepted,
         })?;
         self.in_commit.push_back((open.number, self.parts.sources.iter().map(|s| s.positions.clone()).collect()));
@@ -616,7 +617,8 @@ impl Driver {
     fn snapshots(&mut self) -> Result<Vec<Snapshot>> {
         let failed = |id: &str, e: datafusion::common::DataFusionError| Error::internal("RUN0024", format!("operator \"{id}\" cannot be snapshotted: {e}"));
         let mut snapshots = Vec::new();
-        for segment in self.parts.tables.iter_mut().flat_map(|t| &mut t.segments) {
+        let watermarks: Vec<i64> = (0..self.parts.tables.len()).map(|table| self.table_watermark(table)).collect();
+        for (expired_before, segment) in self.parts.tables.iter_mut().zip(watermarks).flat_map(|(t, w)| t.segments.iter_mut().map(move |s| (w, s))) {
             let (id, fingerprint, rows) = match segment {
                 Segment::Dedup(d) => (d.spec.id.clone(), d.spec.fingerprint.clone(), d.rows()),
                 Segment::Aggregate(a) => (a.spec.id.clone(), a.spec.fingerprint.clone(), a.rows()),
@@ -631,7 +633,7 @@ impl Driver {
             };
             let written: u64 = batches.iter().map(|b| b.num_rows() as u64).sum();
             *growth = if base { Growth { files: 0, rows: 0, based: true } } else { Growth { files: growth.files + 1, rows: growth.rows + written, based: true } };
-            snapshots.push(Snapshot { operator: id, fingerprint, emitted_to, batches, base, expires_at });
+            snapshots.push(Snapshot { operator: id, fingerprint, emitted_to, batches, base, expires_at, expired_before });
         }
         for source in &mut self.parts.sources {
             let base = source.positions_snapshots % DELTAS_AT_MOST == 0;
@@ -743,5 +745,5 @@ fn positions_snapshot(source: &str, positions: &Positions, base: bool) -> Result
     let records = UInt64Array::from_iter_values(positions.values().map(|p| p.record));
     let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(names), Arc::new(offsets), Arc::new(records)])
         .map_err(|e| Error::internal("RUN0025", "positions cannot be recorded").caused_by(e))?;
-    Ok(Some(Snapshot { operator: positions_operator(source), fingerprint: "positions".to_owned(), emitted_to: None, batches: vec![batch], base, expires_at: None }))
+    Ok(Some(Snapshot { operator: positions_operator(source), fingerprint: "positions".to_owned(), emitted_to: None, batches: vec![batch], base, expires_at: None, expired_before: i64::MIN }))
 }

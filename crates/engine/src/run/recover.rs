@@ -162,7 +162,7 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
 
     let lookups = plan.tables.iter().flat_map(|t| &t.steps).filter_map(|step| if let Step::Lookup(lookup) = step { Some(Arc::clone(lookup)) } else { None }).collect();
     let mut chains: BTreeMap<String, OperatorState> = last.as_ref().map(|m| m.state.clone()).unwrap_or_default();
-    let tables = build_tables(&mut plan, &config, &checkpoint, &mut chains, last.as_ref().and_then(|m| m.watermark).unwrap_or(i64::MIN))?;
+    let tables = build_tables(&mut plan, &config, &checkpoint, &mut chains, last.as_ref())?;
 
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(config.parallelism)
@@ -182,7 +182,7 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
         let mut watermarks = source.watermark.map(|(_, delay)| Watermarks::new(delay, source.idle_timeout));
         if let (Some(watermarks), Some(manifest)) = (&mut watermarks, &last) {
             if let Some(progress) = manifest.sources.get(&source.name) {
-                watermarks.restore(&progress.watermarks, manifest.watermark);
+                watermarks.restore(&progress.watermarks, progress.combined);
             }
         }
         let prepare = Arc::new(Prepare::new(index, source)?);
@@ -274,7 +274,7 @@ fn build_tables(
     config: &Config,
     checkpoint: &Checkpoint,
     chains: &mut BTreeMap<String, OperatorState>,
-    watermark: i64,
+    last: Option<&Manifest>,
 ) -> Result<Vec<TableRun>> {
     let mut tables = Vec::new();
     for index in 0..plan.tables.len() {
@@ -282,6 +282,8 @@ fn build_tables(
             Input::Source(source) => Arc::clone(&plan.sources[source].schema),
             Input::Table(table) => Arc::clone(&plan.tables[table].schema),
         };
+        let source = &plan.sources[plan.root_source(index)].name;
+        let watermark = last.and_then(|m| m.sources.get(source)).and_then(|s| s.combined).unwrap_or(i64::MIN);
         let mut table = TableRun::new(&mut plan.tables[index], input, checkpoint.metadata.key_groups, config.parallelism)?;
         for segment in &mut table.segments {
             restore(segment, config, checkpoint, chains, watermark)?;

@@ -1,0 +1,67 @@
+# Everything is one command: `make` prints what there is. CI runs `make test`, nothing else.
+#
+# One profile (release) serves demo, test and bench, so that a fresh machine compiles the tree once: about 17 minutes
+# on two cores. See docs/design/0001-one-profile-one-target.md.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/watershed
+
+# Compiled code is kept in the user's cache when CI says so or when it is there already; otherwise in ./target.
+# Cargo keys our crates by the path of the checkout, so two checkouts may share the folder.
+ifndef CARGO_TARGET_DIR
+ifneq ($(strip $(CI))$(wildcard $(CACHE)/target/.),)
+CARGO_TARGET_DIR := $(CACHE)/target
+else
+CARGO_TARGET_DIR := $(CURDIR)/target
+endif
+endif
+export CARGO_TARGET_DIR
+
+CARGO ?= cargo
+BIN := $(CARGO_TARGET_DIR)/release
+VENV := $(CACHE)/venv
+# Tables are read back with another implementation of Delta. `make test WATERSHED_PYTHON=` leaves that out.
+WATERSHED_PYTHON ?= $(VENV)/bin/python
+
+.PHONY: help setup setup-test build demo test bench lint check-docs clean
+
+help: ## print this
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
+	@echo; echo "  compiled code: $(CARGO_TARGET_DIR)"
+
+setup: ## install what a build needs and is missing (Debian, Ubuntu)
+	@scripts/setup
+
+setup-test:
+	@WATERSHED_PYTHON="$(WATERSHED_PYTHON)" WATERSHED_VENV="$(VENV)" scripts/setup --test
+
+build: setup ## compile the program: target/release/watershed
+	$(CARGO) build --release -p watershed-cli
+
+demo: build ## simulated transactions through the whole pipeline, for a first look
+	@"$(BIN)/watershed" demo $(DEMO)
+
+# In CI the compiled code may be older than a checkout whose files carry old times; see scripts/sources.
+test: setup-test ## everything CI runs: unit and integration tests, another reader of the lake, the docs' examples
+	@scripts/sources check "$(CARGO_TARGET_DIR)"
+	$(CARGO) build --release -p watershed-cli
+	@if [ -n "$(WATERSHED_PYTHON)" ]; then export WATERSHED_PYTHON="$(WATERSHED_PYTHON)"; else unset WATERSHED_PYTHON; fi; \
+	set -x; $(CARGO) test --release --workspace
+	@scripts/sources built "$(CARGO_TARGET_DIR)"
+	scripts/check-docs "$(BIN)/watershed"
+
+check-docs: build ## run the tutorial's commands and compare what they print
+	scripts/check-docs "$(BIN)/watershed"
+
+bench: build ## the figures, each against a ceiling measured in the same run (ROWS=4000000)
+	$(CARGO) build --release -p watershed-bench
+	@"$(BIN)/watershed-bench" "$(BIN)/watershed" $(ROWS)
+
+lint: setup ## clippy over the workspace; not part of `make test`, for it checks the whole tree once more
+	$(CARGO) clippy --release --workspace --all-targets
+
+clean: ## remove compiled code
+	$(CARGO) clean

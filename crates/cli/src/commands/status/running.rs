@@ -1,0 +1,70 @@
+//! The state of a running pipeline, for people.
+
+use watershed_engine::run::{SourceStatus, Status};
+use watershed_engine::time::{interval, timestamp};
+use watershed_types::Result;
+
+use crate::output::{account_cells, ago, count, print, size, thousands, Cell, Sheet};
+
+/// Prints it.
+pub fn show(status: &Status, address: &str) -> Result<()> {
+    let mut text = format!("{} is {} (generation {}), API at http://{address}\n", status.pipeline, status.state, status.generation);
+    if let Some(error) = &status.error {
+        text.push_str(&format!("it failed: {error}\n"));
+    }
+    let committed = status.committed_at.map_or_else(|| "not yet".to_owned(), |at| format!("committed {} in {:.0} ms", ago(at), status.commit_seconds * 1e3));
+    text.push_str(&format!("epoch       {} · {committed}\n", status.epoch));
+    text.push_str(&format!("throughput  {}/s · {} · {} since the start\n", thousands(status.rate as u64), count(status.records, "record"), size(status.bytes)));
+    text.push_str(&format!("ticks       {} · the last took {:.1} ms\n", thousands(status.ticks), status.tick_seconds * 1e3));
+    text.push_str(&format!("watermark   {}\n", watermark(status.watermark)));
+    let mut sources = Sheet::new(&["source", "records>", "lag", "watermark", "held back by", "idle"]);
+    for (name, source) in &status.sources {
+        let held = source.held_by.clone().map_or(Cell::Null, Cell::Text);
+        sources.push(vec![Cell::text(name), Cell::text(thousands(source.records)), Cell::text(lag(source)), Cell::text(watermark(source.watermark)), held, Cell::text(source.idle.join(", "))]);
+    }
+    let mut tables = Sheet::new(&["table", "read>", "delivered>", "filtered>", "duplicate>", "late>", "quarantined>", "written>", "rules broken"]);
+    for (name, table) in &status.tables {
+        let broken: Vec<String> = table.violations.iter().filter(|(_, n)| **n > 0).map(|(rule, n)| format!("{rule} {}", thousands(*n))).collect();
+        let mut row = vec![Cell::text(name)];
+        row.extend(account_cells(&table.account));
+        row.extend([Cell::number(table.written), Cell::text(broken.join(", "))]);
+        tables.push(row);
+    }
+    let mut operators = Sheet::new(&["state of", "rows>", "bytes>", "evicted>"]);
+    for (name, operator) in &status.operators {
+        operators.push(vec![Cell::text(name), Cell::text(thousands(operator.rows)), Cell::text(size(operator.bytes)), Cell::text(thousands(operator.evictions))]);
+    }
+    for sheet in [sources, tables, operators].iter().filter(|s| !s.is_empty()) {
+        text.push_str(&format!("\n{}", sheet.table("")));
+    }
+    if !status.quarantine.is_empty() {
+        let reasons: Vec<String> = status.quarantine.iter().map(|(reason, n)| format!("{} {reason}", thousands(*n))).collect();
+        text.push_str(&format!("\nquarantine since the start: {}\n", reasons.join(" · ")));
+    }
+    for notice in &status.notices {
+        text.push_str(&format!("\nnotice: {notice}\n"));
+    }
+    print(&text)
+}
+
+/// A watermark and how far it is behind the clock.
+pub fn watermark(at: Option<i64>) -> String {
+    match at {
+        None => "none yet".to_owned(),
+        Some(at) => {
+            let behind = chrono::Utc::now().timestamp_micros() - at;
+            let distance = if behind >= 0 { format!("{} behind now", interval(behind)) } else { format!("{} ahead of now", interval(behind)) };
+            format!("{} ({distance})", timestamp(at))
+        }
+    }
+}
+
+fn lag(source: &SourceStatus) -> String {
+    match (source.lag_records, source.lag_bytes) {
+        (Some(0), _) | (None, Some(0)) => "caught up".to_owned(),
+        (None, None) if source.caught_up => "caught up".to_owned(),
+        (Some(records), _) => count(records, "record"),
+        (None, Some(bytes)) => size(bytes),
+        (None, None) => "unknown".to_owned(),
+    }
+}
