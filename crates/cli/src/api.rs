@@ -136,6 +136,7 @@ fn routes(shared: Shared, logs: Vec<(String, Arc<Log>)>) -> Router {
         .route("/v1/tables/{table}/live", get(live))
         .with_state(shared)
         .merge(watershed_http::router(logs))
+        .method_not_allowed_fallback(|| async { problem(StatusCode::METHOD_NOT_ALLOWED, "API0004", "this address does not take that method", Some("GET / lists what there is.")) })
         .fallback(|uri: Uri| async move {
             problem(StatusCode::NOT_FOUND, "API0001", &format!("there is nothing at \"{}\"", uri.path()), Some("GET / lists what there is."))
         })
@@ -206,17 +207,14 @@ fn lines(batch: &RecordBatch, from: usize, until: usize) -> Bytes {
     Bytes::from(text)
 }
 
-/// An error as RFC 9457 has it, with our code and the next step.
-fn problem(status: StatusCode, code: &str, detail: &str, hint: Option<&str>) -> Response {
-    let mut body = serde_json::json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or("error"),
+/// An error as RFC 9457 has it, in the words ingest uses: the title says what, the detail what to do.
+fn problem(status: StatusCode, code: &str, title: &str, hint: Option<&str>) -> Response {
+    let body = serde_json::json!({
+        "type": format!("urn:watershed:error:{code}"),
+        "title": title,
         "status": status.as_u16(),
+        "detail": hint.unwrap_or(title),
         "code": code,
-        "detail": detail,
     });
-    if let Some(hint) = hint {
-        body["hint"] = hint.into();
-    }
     (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
 }

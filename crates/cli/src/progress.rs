@@ -15,6 +15,9 @@ use watershed_engine::run::{Handle, SharedStatus, Status};
 
 use crate::arguments::Format;
 
+/// How often a line is written when nothing changes.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// A progress reporter; ends with the pipeline.
 pub struct Progress {
     stop: Arc<AtomicBool>,
@@ -71,6 +74,7 @@ fn report(status: &SharedStatus, manner: Manner, stop: &AtomicBool) {
     });
     let bars = (manner == Manner::Terminal).then(Bars::new);
     let mut rate = Rate::default();
+    let mut told = ((u64::MAX, 0, String::new()), Instant::now());
     let mut next = Instant::now() + every;
     loop {
         let ends = stop.load(Ordering::SeqCst);
@@ -85,8 +89,15 @@ fn report(status: &SharedStatus, manner: Manner, stop: &AtomicBool) {
             (Manner::Json, _) => eprintln!("{}", event(&seen, now)),
             (_, Some(bars)) if !ends => bars.show(&seen, now),
             (_, Some(bars)) => bars.clear(),
-            // A run that was over before its first line needs no progress.
-            (_, None) => eprintln!("{} · {}", headline(&seen, now), details(&seen)),
+            (_, None) => {
+                // A log of somebody's quiet night need not hold a line every two seconds.
+                let moved = (seen.records, seen.epoch, seen.state.clone());
+                if moved != told.0 || told.1.elapsed() >= QUIET || ends {
+                    told = (moved, Instant::now());
+                    eprintln!("{}", headline(&seen, now));
+                    eprintln!("  {}", details(&seen));
+                }
+            }
         }
         if ends {
             return;
@@ -147,12 +158,13 @@ fn headline(status: &Status, rate: f64) -> String {
         format!("{}/s", grouped(rate.round() as u64)),
         format!("{} records", grouped(status.records)),
     ];
-    if let Some(lag) = lag(status) {
-        parts.push(lag);
+    parts.extend(lag(status));
+    let (rows, bytes) = state(status);
+    if rows > 0 {
+        parts.push(format!("state {} rows, {}", grouped(rows), size(bytes)));
     }
-    let quarantined: Vec<String> = status.quarantine.iter().filter(|(_, count)| **count > 0).map(|(reason, count)| format!("{} {reason}", grouped(*count))).collect();
-    if !quarantined.is_empty() {
-        parts.push(format!("refused: {}", quarantined.join(", ")));
+    if status.committed_at.is_some() {
+        parts.push(format!("commit {:.0} ms", status.commit_seconds * 1e3));
     }
     parts.join(" · ")
 }
@@ -161,16 +173,13 @@ fn details(status: &Status) -> String {
     let mut parts = Vec::new();
     if let Some(watermark) = status.watermark {
         let behind = (chrono::Utc::now().timestamp_micros() - watermark) / 1_000_000;
-        parts.push(format!("watermark {} ({})", clock(watermark), behind_now(behind)));
+        parts.push(format!("watermark {}, {}", clock(watermark), behind_now(behind)));
     }
-    let (rows, bytes) = state(status);
-    if rows > 0 {
-        parts.push(format!("state {} rows, {}", grouped(rows), size(bytes)));
+    let refused: Vec<String> = status.quarantine.iter().filter(|(_, count)| **count > 0).map(|(reason, count)| format!("{} {reason}", grouped(*count))).collect();
+    if !refused.is_empty() {
+        parts.push(format!("refused {}", refused.join(", ")));
     }
-    if status.committed_at.is_some() {
-        parts.push(format!("commit {:.0} ms", status.commit_seconds * 1e3));
-    }
-    if parts.is_empty() {
+    if parts.is_empty() && status.records == 0 {
         parts.push("waiting for records".to_owned());
     }
     parts.join(" · ")
@@ -211,8 +220,8 @@ fn event(status: &Status, rate: f64) -> serde_json::Value {
 
 fn behind_now(seconds: i64) -> String {
     match seconds {
-        i64::MIN..=-1 => format!("{} ahead of now", span(-seconds)),
-        _ => format!("{} behind now", span(seconds)),
+        i64::MIN..=-1 => format!("{} ahead", span(seconds.saturating_neg())),
+        _ => format!("{} behind", span(seconds)),
     }
 }
 
@@ -261,6 +270,6 @@ mod tests {
     fn figures_are_written_for_people() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([5, 2_048, 3 << 20, 5 << 29].map(size), ["5 B", "2.0 KB", "3.0 MB", "2.50 GB"]);
-        assert_eq!([-5, 90, 600, 7_200, 400_000].map(behind_now), ["5 s ahead of now", "90 s behind now", "10 min behind now", "2 h behind now", "4 days behind now"]);
+        assert_eq!([-5, 90, 600, 7_200, 400_000].map(behind_now), ["5 s ahead", "90 s behind", "10 min behind", "2 h behind", "4 days behind"]);
     }
 }

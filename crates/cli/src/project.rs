@@ -174,8 +174,8 @@ impl Project {
         self.settings.engine.parallelism.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))
     }
 
-    /// Reads and parses every `.sql` file of the folder, in the order of their names.
-    pub fn definitions(&self) -> Result<Definitions> {
+    /// Reads every `.sql` file of the folder, in the order of their names.
+    pub fn sql_files(&self) -> Result<Vec<SqlFile>> {
         let unreadable = |e: std::io::Error| Error::invalid("CLI0003", format!("the project's SQL in \"{}\" cannot be read", self.root.display())).caused_by(e);
         let mut paths: Vec<PathBuf> = fs::read_dir(&self.root).map_err(unreadable)?.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "sql")).collect();
         paths.sort();
@@ -187,7 +187,12 @@ impl Project {
             let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
             files.push(SqlFile { name, text: fs::read_to_string(&path).map_err(unreadable)? });
         }
-        parse_project(&files, &|name| std::env::var(name).ok())
+        Ok(files)
+    }
+
+    /// What the project's SQL defines.
+    pub fn definitions(&self) -> Result<Definitions> {
+        parse_project(&self.sql_files()?, &|name| std::env::var(name).ok())
     }
 
     /// Takes the project for this process. Dropping the result gives it back, and so does the death of the process.

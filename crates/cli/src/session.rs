@@ -9,6 +9,7 @@ use watershed_engine::checkpoint::Store;
 use watershed_engine::plan::{bind, Plan};
 use watershed_engine::run::{start, Config, Handle};
 use watershed_ports::SystemClock;
+use watershed_sql::{parse_project, picture, Place, SqlFile};
 use watershed_types::{Error, Result};
 
 use crate::adapters::{ProjectAdapters, ProjectLoader};
@@ -42,7 +43,22 @@ pub fn runtime() -> Result<Runtime> {
 /// Checks and plans a project.
 pub fn plan(project: &Project, runtime: &Runtime) -> Result<Plan> {
     let loader = ProjectLoader { root: project.root.clone(), runtime: runtime.handle().clone() };
-    bind(&project.definitions()?, &loader)
+    let files = project.sql_files()?;
+    let definitions = parse_project(&files, &|name| std::env::var(name).ok())?;
+    bind(&definitions, &loader).map_err(|error| with_picture(error, &files))
+}
+
+/// An error that starts with a place gets the line it stands in, with a caret.
+fn with_picture(error: Error, files: &[SqlFile]) -> Error {
+    let mut parts = error.message().splitn(4, ':');
+    let (Some(file), Some(line), Some(column)) = (parts.next(), parts.next(), parts.next()) else { return error };
+    let (Some(file), Ok(line), Ok(column)) = (files.iter().find(|f| f.name == file), line.parse(), column.parse()) else { return error };
+    let picture = picture(file, &Place { file: file.name.as_str().into(), line, column }, 1);
+    let placed = Error::new(error.kind(), error.code(), format!("{}\n{picture}", error.message()));
+    match error.next_step().map(str::to_owned) {
+        Some(hint) => placed.hint(hint),
+        None => placed,
+    }
 }
 
 /// Starts a project's pipeline.

@@ -85,13 +85,13 @@ pub fn names(project: &Project, runtime: &Handle) -> Result<Names> {
 pub fn context(project: &Project, runtime: &Handle) -> Result<SessionContext> {
     let names = names(project, runtime)?;
     let quarantine = existing_tables(project, runtime)?.into_iter().find(|t| t.folder == "system" && t.name == "quarantine").map(|t| t.location);
-    let fail = |e: DataFusionError| Error::internal("CLI0020", "the query session cannot be set up").caused_by(e);
+    let fail = |e: DataFusionError| Error::internal("CLI0060", "the query session cannot be set up").caused_by(e);
     let mut config = SessionConfig::new().with_information_schema(true).with_target_partitions(project.parallelism());
     for (key, value) in [("datafusion.sql_parser.dialect", "PostgreSQL"), ("datafusion.sql_parser.collect_spans", "true")] {
         config.options_mut().set(key, value).map_err(fail)?;
     }
     let context = SessionContext::new_with_config(config);
-    let catalog = context.catalog("datafusion").ok_or_else(|| Error::internal("CLI0020", "the query session has no catalog"))?;
+    let catalog = context.catalog("datafusion").ok_or_else(|| Error::internal("CLI0060", "the query session has no catalog"))?;
     let system = SystemSchema { checkpoint: open_checkpoint(project, runtime)?, quarantine, work: project.work() };
     catalog.register_schema("public", Arc::new(LakeSchema { names })).map_err(fail)?;
     catalog.register_schema("system", Arc::new(system)).map_err(fail)?;
@@ -119,7 +119,7 @@ impl SchemaProvider for LakeSchema {
             return table_provider(location, &storage_options()).await.map(Some).map_err(outside);
         }
         if self.names.empty.iter().any(|empty| empty == name) {
-            let error = Error::invalid("CLI0021", format!("table \"{name}\" has no data yet")).hint("Run `watershed run --once`, or start the pipeline with `watershed up`.");
+            let error = Error::invalid("CLI0061", format!("table \"{name}\" has no data yet")).hint("Run `watershed run --once`, or start the pipeline with `watershed up`.");
             return Err(outside(error));
         }
         Ok(None)

@@ -1,3 +1,151 @@
-use watershed_types::Result;
-use crate::arguments::PlanArguments;
-pub fn run(_arguments: PlanArguments) -> Result<u8> { unimplemented!() }
+//! `watershed plan`: what would run, and what becomes of the state that is there. Touches nothing.
+
+use std::collections::BTreeMap;
+
+use serde_json::{json, Value};
+use watershed_engine::operator::Step;
+use watershed_engine::plan::{describe, Plan, TablePlan};
+use watershed_engine::time::interval;
+use watershed_protocol::OperatorState;
+use watershed_sql::OnViolation;
+use watershed_types::{Options, Result};
+
+use crate::arguments::{Format, PlanArguments};
+use crate::output::{print, print_json};
+use crate::project::Project;
+use crate::session::{plan, runtime};
+use crate::system;
+
+/// Runs the command.
+pub fn run(arguments: PlanArguments) -> Result<u8> {
+    let project = Project::open(&arguments.project.project)?;
+    let runtime = runtime()?;
+    let plan = plan(&project, &runtime)?;
+    let manifest = match system::open_checkpoint(&project, runtime.handle())? {
+        Some(checkpoint) => system::newest_manifest(&checkpoint)?,
+        None => None,
+    };
+    let chains = manifest.map(|m| m.state).unwrap_or_default();
+    if arguments.format == Format::Table {
+        print(&text(&project, &plan, &chains))?;
+    } else {
+        print_json(&as_json(&project, &plan, &chains))?;
+    }
+    Ok(0)
+}
+
+/// Identifier and fingerprint of a stateful step.
+fn stateful(step: &Step) -> Option<(&str, &str)> {
+    match step {
+        Step::Dedup(spec) => Some((&spec.id, &spec.fingerprint)),
+        Step::Aggregate(spec) => Some((&spec.id, &spec.fingerprint)),
+        _ => None,
+    }
+}
+
+fn fate(id: &str, fingerprint: &str, chains: &BTreeMap<String, OperatorState>) -> &'static str {
+    match chains.get(id) {
+        None => "new",
+        Some(chain) if chain.fingerprint == fingerprint => "reused",
+        Some(_) => "changed: must be rebuilt",
+    }
+}
+
+fn gone<'a>(plan: &Plan, chains: &'a BTreeMap<String, OperatorState>) -> Vec<&'a str> {
+    let known: Vec<&str> = plan.tables.iter().flat_map(|t| &t.steps).filter_map(stateful).map(|(id, _)| id).collect();
+    chains
+        .keys()
+        .map(String::as_str)
+        .filter(|id| match id.strip_prefix("source:") {
+            Some("system.replay") => false,
+            Some(source) => !plan.sources.iter().any(|s| s.name == source),
+            None => !known.contains(id),
+        })
+        .collect()
+}
+
+fn options(options: &Options) -> String {
+    options.shown().map(|(key, value)| format!("{key} = '{value}'")).collect::<Vec<_>>().join(", ")
+}
+
+fn text(project: &Project, plan: &Plan, chains: &BTreeMap<String, OperatorState>) -> String {
+    let mut text = format!("{}: {} source(s), {} table(s), {} sink(s)\n", project.name(), plan.sources.len(), plan.tables.len(), plan.sinks.len());
+    for source in &plan.sources {
+        text.push_str(&format!("\nsource {} · {} · {} · {} columns\n", source.name, source.connector, describe::format(&source.format), source.schema.fields().len()));
+        let with = options(&source.options);
+        if !with.is_empty() {
+            text.push_str(&format!("  with {with}\n"));
+        }
+        match source.watermark {
+            Some((column, delay)) => text.push_str(&format!("  watermark on {}, {} behind; a silent partition is left out after {}\n", source.schema.field(column).name(), interval(delay), interval(source.idle_timeout))),
+            None => text.push_str("  no watermark: no window over it ever closes but at `run --once --final`\n"),
+        }
+    }
+    for table in &plan.tables {
+        text.push_str(&format!("\ntable {} · {} · {} columns", table.name, table.zone.as_str(), table.schema.fields().len()));
+        if !table.partitioned_by.is_empty() {
+            text.push_str(&format!(" · partitioned by {}", table.partitioned_by.join(", ")));
+        }
+        text.push_str(&format!("\n  {}\n", plan.input_name(table.input)));
+        for step in &table.steps {
+            text.push_str(&format!("  └─ {}\n", describe::step(step)));
+            if let Some((id, fingerprint)) = stateful(step) {
+                text.push_str(&format!("       state \"{id}\": {}\n", fate(id, fingerprint, chains)));
+            }
+        }
+        for rule in &table.rules {
+            text.push_str(&format!("  └─ expect {}: {} (else {})\n", rule.name, rule.text, violation(rule.on_violation)));
+        }
+        text.push_str(&format!("  └─ write to the lake, {}/{}\n", table.zone.as_str(), table.name));
+        for sink in plan.sinks.iter().filter(|s| plan.tables[s.table].name == table.name) {
+            text.push_str(&format!("  └─ sink {} · {} {}\n", sink.name, sink.connector, options(&sink.options)));
+        }
+    }
+    for id in gone(plan, chains) {
+        text.push_str(&format!("\nstate \"{id}\" belongs to nothing any more and is dropped with the next epoch\n"));
+    }
+    if plan.tables.iter().flat_map(|t| &t.steps).filter_map(stateful).any(|(id, f)| fate(id, f, chains).starts_with("changed")) {
+        text.push_str("\nan operator has changed: the pipeline refuses to start, unless it is started once with --rebuild\n");
+    }
+    text
+}
+
+fn violation(action: OnViolation) -> &'static str {
+    match action {
+        OnViolation::Warn => "count and keep",
+        OnViolation::Drop => "drop",
+        OnViolation::Quarantine => "quarantine",
+        OnViolation::Fail => "stop the pipeline",
+    }
+}
+
+fn table_json(plan: &Plan, table: &TablePlan, chains: &BTreeMap<String, OperatorState>) -> Value {
+    let steps: Vec<Value> = table
+        .steps
+        .iter()
+        .map(|step| match stateful(step) {
+            Some((id, fingerprint)) => json!({ "step": describe::step(step), "state": id, "fate": fate(id, fingerprint, chains) }),
+            None => json!({ "step": describe::step(step) }),
+        })
+        .collect();
+    let rules: Vec<Value> = table.rules.iter().map(|r| json!({ "name": r.name, "expect": r.text, "on_violation": violation(r.on_violation) })).collect();
+    json!({
+        "name": table.name, "zone": table.zone.as_str(), "reads": plan.input_name(table.input), "partitioned_by": table.partitioned_by,
+        "columns": describe::columns(&table.schema), "steps": steps, "rules": rules,
+    })
+}
+
+fn as_json(project: &Project, plan: &Plan, chains: &BTreeMap<String, OperatorState>) -> Value {
+    let sources: Vec<Value> = plan
+        .sources
+        .iter()
+        .map(|s| {
+            let with: BTreeMap<_, _> = s.options.shown().collect();
+            let watermark = s.watermark.map(|(column, delay)| json!({ "column": s.schema.field(column).name(), "delay_micros": delay }));
+            json!({ "name": s.name, "connector": s.connector, "format": describe::format(&s.format), "columns": describe::columns(&s.schema), "watermark": watermark, "with": with })
+        })
+        .collect();
+    let tables: Vec<Value> = plan.tables.iter().map(|t| table_json(plan, t, chains)).collect();
+    let sinks: Vec<Value> = plan.sinks.iter().map(|s| json!({ "name": s.name, "from": plan.tables[s.table].name, "connector": s.connector, "with": s.options.shown().collect::<BTreeMap<_, _>>() })).collect();
+    json!({ "pipeline": project.name(), "sources": sources, "tables": tables, "sinks": sinks, "dropped_state": gone(plan, chains) })
+}

@@ -40,14 +40,14 @@ pub async fn answer(context: &SessionContext, sql: &str) -> DataFusionResult<(Sc
 fn text(argument: String) -> Result<String> {
     let sql = if argument == "-" {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(|e| Error::invalid("CLI0022", "standard input is not text").caused_by(e))?;
+        std::io::stdin().read_to_string(&mut text).map_err(|e| Error::invalid("CLI0062", "standard input is not text").caused_by(e))?;
         text
     } else {
         argument
     };
     let sql = sql.trim().trim_end_matches(';').trim_end().to_owned();
     if sql.is_empty() {
-        return Err(Error::invalid("CLI0022", "there is no SQL to run").hint("Write a query, such as: watershed query \"SELECT * FROM system.ledger\"."));
+        return Err(Error::invalid("CLI0062", "there is no SQL to run").hint("Write a query, such as: watershed query \"SELECT * FROM system.ledger\"."));
     }
     Ok(sql)
 }

@@ -65,7 +65,7 @@ pub fn run(arguments: VerifyArguments) -> Result<u8> {
     }
     findings.extend(found);
     if findings.is_empty() {
-        return Err(Error::internal("CLI0027", "nothing was checked"));
+        return Err(Error::internal("CLI0067", "nothing was checked"));
     }
     report(&findings, arguments.format)
 }

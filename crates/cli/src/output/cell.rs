@@ -31,6 +31,10 @@ impl Cell {
     pub fn number(number: impl ToString) -> Cell {
         Cell::Number(number.to_string())
     }
+    /// Bytes, as text where they are text.
+    pub fn bytes(bytes: &[u8]) -> Cell {
+        Cell::Text(bytes_text(bytes))
+    }
     /// A point in time, microseconds since 1970.
     pub fn time(micros: Option<i64>) -> Cell {
         micros.map_or(Cell::Null, |m| Cell::Text(timestamp(m)))

@@ -47,7 +47,7 @@ pub fn read(name: &str, checkpoint: Option<&Checkpoint>, work: &Path) -> Result<
         "replays" => return replays(checkpoint, work),
         _ => Ok(RecordBatch::new_empty(zoned(&quarantine_schema()))),
     };
-    built.map_err(|e| Error::internal("CLI0020", format!("system.{name} cannot be made")).caused_by(e))
+    built.map_err(|e| Error::internal("CLI0060", format!("system.{name} cannot be made")).caused_by(e))
 }
 
 /// The quarantine's columns as the lake gives them back: times in UTC.
@@ -160,7 +160,7 @@ fn replays(checkpoint: Option<&Checkpoint>, work: &Path) -> Result<RecordBatch> 
         ("reason", texts(rows.iter().map(|r| r.1.reason.as_str()))),
         ("taken", Arc::new(BooleanArray::from_iter(rows.iter().map(|r| Some(taken.contains(r.0)))))),
     ])
-    .map_err(|e| Error::internal("CLI0020", "system.replays cannot be made").caused_by(e))
+    .map_err(|e| Error::internal("CLI0060", "system.replays cannot be made").caused_by(e))
 }
 
 /// The replay requests that a committed epoch took.

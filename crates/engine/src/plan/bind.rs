@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TransformedResult};
+use datafusion::common::DataFusionError;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder, SubqueryAlias};
@@ -97,6 +98,7 @@ fn session(time: &TickTime) -> SessionContext {
         Arc::new(o::optimize_projections::OptimizeProjections::new()),
     ];
     let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
+    config.options_mut().sql_parser.collect_spans = true;
     config.options_mut().sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
     let state = SessionStateBuilder::new().with_config(config).with_default_features().with_optimizer_rules(rules).build();
     let context = SessionContext::new_with_state(state);
@@ -108,6 +110,16 @@ fn at(place: &Place, owner: &str, error: impl std::fmt::Display) -> Error {
     let text = error.to_string();
     let text = text.lines().next().unwrap_or_default().to_owned();
     Error::invalid("PLAN0002", format!("{place}: {owner}: {text}"))
+}
+
+/// DataFusion's own error, at the place it names if it names one: the queries it plans keep their places in the file.
+fn planned(place: &Place, owner: &str, error: &DataFusionError) -> Error {
+    let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
+    let place = match span {
+        Some(span) => Place { file: Arc::clone(&place.file), line: span.start.line as u32, column: span.start.column as u32 },
+        None => place.clone(),
+    };
+    at(&place, owner, first_line(error))
 }
 
 impl Binder {
@@ -223,7 +235,7 @@ impl Binder {
         self.register(name, &schema)?;
         let reads_stream = query.inputs.iter().any(|input| self.named.rowtime(input).is_some());
         let (kind, rowtime, delay) = if reads_stream {
-            let optimized = self.context.state().optimize(&logical).map_err(|e| at(&query.place, &owner, first_line(&e)))?;
+            let optimized = self.context.state().optimize(&logical).map_err(|e| planned(&query.place, &owner, &e))?;
             let lowered = Lowering { context: &self.context, names: &self.named, owner: name, operators: 0 }.lower(&optimized)?;
             (Kind::View(Box::new(logical)), lowered.rowtime, self.named.get(&lowered.input).and_then(|n| n.delay))
         } else {
@@ -239,7 +251,7 @@ impl Binder {
         let zone = options.parse("zone", "one of bronze, silver, gold", |text| text.parse::<Zone>().ok())?.unwrap_or_default();
         let logical = self.query(&definition.query, &owner)?;
         let state = self.context.state();
-        let optimized = state.optimize(&logical).map_err(|e| at(&definition.query.place, &owner, first_line(&e)))?;
+        let optimized = state.optimize(&logical).map_err(|e| planned(&definition.query.place, &owner, &e))?;
         let lowered = Lowering { context: &self.context, names: &self.named, owner: &definition.name, operators: 0 }
             .lower(&optimized)
             .map_err(|e| placed(e, &definition.query.place))?;
@@ -322,7 +334,7 @@ impl Binder {
 
     /// A query's logical plan with placeholders and views replaced. Not optimized.
     fn query(&self, query: &QueryDef, owner: &str) -> Result<LogicalPlan> {
-        let fail = |e: &datafusion::common::DataFusionError| at(&query.place, owner, first_line(e));
+        let fail = |e: &DataFusionError| planned(&query.place, owner, e);
         let mut relations: Vec<LogicalPlan> = Vec::new();
         for (index, relation) in query.relations.iter().enumerate() {
             let (input, time_column, delay) = match &relation.input {
@@ -422,9 +434,16 @@ fn placed(error: Error, place: &Place) -> Error {
     }
 }
 
-fn first_line(error: &datafusion::common::DataFusionError) -> String {
+fn first_line(error: &DataFusionError) -> String {
     let stripped = error.strip_backtrace();
-    stripped.lines().next().unwrap_or_default().to_owned()
+    let line = stripped.lines().next().unwrap_or_default();
+    // The kind of error is ours to say.
+    for prefix in ["Schema error: ", "Error during planning: ", "SQL error: ", "type_coercion\ncaused by\n"] {
+        if let Some(rest) = line.strip_prefix(prefix) {
+            return rest.to_owned();
+        }
+    }
+    line.to_owned()
 }
 
 /// A name as a quoted SQL identifier.

@@ -12,6 +12,7 @@
 //! I2: an operator's id and fingerprint depend on the SQL alone, so that its state finds it again.
 
 mod bind;
+pub mod describe;
 mod functions;
 mod lower;
 mod nodes;

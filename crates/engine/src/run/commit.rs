@@ -68,6 +68,8 @@ pub struct Committed {
     pub sinks: BTreeMap<String, SinkReceipt>,
     /// How long it took.
     pub took: Duration,
+    /// When the oldest record of it was accepted, microseconds since 1970.
+    pub oldest_accepted: Option<i64>,
 }
 
 /// What commits need.
@@ -169,7 +171,7 @@ impl Committer {
             tracing::warn!(error = %error.report(), "old checkpoint files could not be removed");
         }
         reach("after_prune");
-        Ok(Committed { epoch: job.epoch, sinks, took: started.elapsed() })
+        Ok(Committed { epoch: job.epoch, sinks, took: started.elapsed(), oldest_accepted: job.oldest_accepted })
     }
 
     fn extend_chain(&mut self, epoch: Epoch, snapshot: &Snapshot) -> Result<()> {

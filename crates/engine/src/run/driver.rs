@@ -586,6 +586,9 @@ impl Driver {
             let combined = source.watermarks.as_mut().and_then(Watermarks::combined);
             sources.insert(source.name.clone(), SourceProgress { moved: std::mem::take(&mut source.moved), watermarks, combined });
         }
+        if let Some(since) = self.open.since {
+            metrics::histogram!("watershed_epoch_duration_seconds").record(since.elapsed().as_secs_f64());
+        }
         let next = OpenEpoch { number: self.open.number.next(), ..OpenEpoch::default() };
         let open = std::mem::replace(&mut self.open, next);
         let mut ledger = Vec::new();
@@ -679,6 +682,9 @@ impl Driver {
             metrics::counter!("watershed_epochs_total").increment(1);
             metrics::gauge!("watershed_epoch_committed").set(committed.epoch.0 as f64);
             metrics::histogram!("watershed_commit_duration_seconds").record(committed.took.as_secs_f64());
+            if let Some(oldest) = committed.oldest_accepted {
+                metrics::histogram!("watershed_latency_seconds", "stage" => "committed").record((now - oldest).max(0) as f64 / 1e6);
+            }
             tracing::debug!(epoch = committed.epoch.0, seconds = committed.took.as_secs_f64(), "epoch committed");
         }
     }

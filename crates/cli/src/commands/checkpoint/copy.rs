@@ -21,7 +21,7 @@ const TRIES: usize = 5;
 /// Copies a checkpoint to an empty folder.
 pub fn backup(store: &Store, to: &Path) -> Result<()> {
     if fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Error::conflict("CLI0032", format!("\"{}\" is not empty", to.display())).hint("Name a folder that is empty or not there yet."));
+        return Err(Error::conflict("CLI0072", format!("\"{}\" is not empty", to.display())).hint("Name a folder that is empty or not there yet."));
     }
     let target = Store::Local(to.to_path_buf());
     for attempt in 1..=TRIES {
@@ -34,7 +34,7 @@ pub fn backup(store: &Store, to: &Path) -> Result<()> {
         let wrong = copied.findings.iter().filter(|f| f.failed()).map(|f| f.message().to_owned()).collect::<Vec<_>>().join("; ");
         clear(to)?;
         if source.failed() || attempt == TRIES {
-            return Err(Error::corrupt("CLI0033", format!("the checkpoint was not backed up, since its copy would not be whole: {wrong}"))
+            return Err(Error::corrupt("CLI0073", format!("the checkpoint was not backed up, since its copy would not be whole: {wrong}"))
                 .hint("Run `watershed checkpoint verify`; stop the pipeline if it commits faster than the copy."));
         }
     }
@@ -42,7 +42,7 @@ pub fn backup(store: &Store, to: &Path) -> Result<()> {
 }
 
 fn clear(folder: &Path) -> Result<()> {
-    let fail = |e: std::io::Error| Error::unavailable("CLI0034", format!("cannot clear \"{}\"", folder.display())).caused_by(e);
+    let fail = |e: std::io::Error| Error::unavailable("CLI0074", format!("cannot clear \"{}\"", folder.display())).caused_by(e);
     for entry in fs::read_dir(folder).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
         if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.map_err(fail)?;
@@ -79,31 +79,31 @@ fn copy(from: &Store, to: &Store) -> Result<(u64, u64, Epoch)> {
 /// Brings a backup back; the present checkpoint is moved aside.
 pub fn restore(project: &Project, store: &Store, from: &Path) -> Result<()> {
     let Store::Local(place) = store else {
-        return Err(Error::invalid("CLI0035", "a checkpoint in an object store is not restored by this command").hint("Copy the backup's files to the store with its own tools, metadata.json last."));
+        return Err(Error::invalid("CLI0075", "a checkpoint in an object store is not restored by this command").hint("Copy the backup's files to the store with its own tools, metadata.json last."));
     };
     let source = Store::Local(from.to_path_buf());
     let backup = audit::checkpoint(&source);
     if backup.absent {
-        return Err(Error::invalid("CLI0036", format!("there is no checkpoint at \"{}\"", from.display())).hint("Name a folder that `watershed checkpoint backup` wrote."));
+        return Err(Error::invalid("CLI0076", format!("there is no checkpoint at \"{}\"", from.display())).hint("Name a folder that `watershed checkpoint backup` wrote."));
     }
     if let Some(wrong) = backup.findings.iter().find(|f| f.failed()) {
-        return Err(Error::corrupt("CLI0036", format!("the backup at \"{}\" is damaged, and nothing was changed: {}", from.display(), wrong.message())).hint("Take another backup."));
+        return Err(Error::corrupt("CLI0076", format!("the backup at \"{}\" is damaged, and nothing was changed: {}", from.display(), wrong.message())).hint("Take another backup."));
     }
     let _lock = project.lock()?;
     let same = |a: &Path, b: &Path| a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b);
     if same(from, place) {
-        return Err(Error::invalid("CLI0036", "the backup is the checkpoint itself").hint("Name another folder."));
+        return Err(Error::invalid("CLI0076", "the backup is the checkpoint itself").hint("Name another folder."));
     }
     if let (Ok(Some(present)), Ok(Some(coming))) = (Checkpoint::open(store.clone()), Checkpoint::open(source.clone())) {
         if present.metadata.id != coming.metadata.id {
             eprintln!("note: the backup is of another history ({}) than the present checkpoint ({})", coming.metadata.id, present.metadata.id);
         }
     }
-    let fail = |e: std::io::Error| Error::unavailable("CLI0034", format!("cannot move \"{}\" aside", place.display())).caused_by(e).definite();
+    let fail = |e: std::io::Error| Error::unavailable("CLI0074", format!("cannot move \"{}\" aside", place.display())).caused_by(e).definite();
     let mut text = String::new();
     if place.exists() {
         let aside = (1..).map(|n| place.with_file_name(format!("{}.before-restore-{n}", place.file_name().unwrap_or_default().to_string_lossy()))).find(|p| !p.exists());
-        let Some(aside) = aside else { return Err(Error::internal("CLI0034", "no free name")) };
+        let Some(aside) = aside else { return Err(Error::internal("CLI0074", "no free name")) };
         fs::rename(place, &aside).map_err(fail)?;
         text.push_str(&format!("moved the present checkpoint to \"{}\"\n", aside.display()));
     }

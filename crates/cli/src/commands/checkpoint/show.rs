@@ -41,12 +41,12 @@ pub fn show(checkpoint: &Checkpoint, epoch: Option<u64>, format: Format) -> Resu
             let asked = asked.map_or_else(|| "any epoch".to_owned(), |e| format!("epoch {e}"));
             let first = history.prepared.first().copied().unwrap_or(0);
             let hint = if history.prepared.is_empty() { "No epoch has been prepared yet.".to_owned() } else { format!("Manifests are kept for epochs {first} to {}.", last.copied().unwrap_or(0)) };
-            return Err(Error::invalid("CLI0031", format!("there is no manifest of {asked}")).hint(hint));
+            return Err(Error::invalid("CLI0071", format!("there is no manifest of {asked}")).hint(hint));
         }
     };
     let manifest = checkpoint.manifest(Epoch(epoch))?;
     if format == Format::Json {
-        return print_json(&serde_json::to_value(&manifest).map_err(|e| Error::internal("CLI0020", "the manifest cannot be shown").caused_by(e))?);
+        return print_json(&serde_json::to_value(&manifest).map_err(|e| Error::internal("CLI0060", "the manifest cannot be shown").caused_by(e))?);
     }
     print(&describe(&manifest, history.last_committed()))
 }

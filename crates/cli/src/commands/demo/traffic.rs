@@ -1,4 +1,4 @@
-//! Simulated traffic over HTTP: several connections, one NDJSON body every 20 ms, backing off when told to.
+//! Simulated traffic over HTTP: several connections, an NDJSON body at least every 20 ms, backing off when told to.
 //!
 //! **Owns** the pace and the count of what was acknowledged. **Does not own** what a record looks like.
 //!
@@ -24,6 +24,8 @@ use super::latency::{summary, Book, Measured};
 
 const CONNECTIONS: usize = 4;
 const EVERY: Duration = Duration::from_millis(20);
+/// Records in a body at most; faster traffic comes in more bodies, not larger ones.
+const LARGEST: u64 = 10_000;
 /// Where a record's id stands.
 const ID: std::ops::Range<usize> = 19..55;
 
@@ -112,9 +114,14 @@ impl Traffic {
         })
     }
 
+    /// Time between two bodies.
+    fn every(&self) -> f64 {
+        EVERY.as_secs_f64().min(LARGEST as f64 / self.rate as f64)
+    }
+
     /// The index of the first record of a batch.
     fn first(&self, batch: u64) -> u64 {
-        (u128::from(batch) * u128::from(self.rate) * EVERY.as_millis() / 1_000) as u64
+        (batch as f64 * self.every() * self.rate as f64).round() as u64
     }
 }
 
@@ -122,12 +129,12 @@ impl Traffic {
 async fn connection(traffic: Arc<Traffic>, client: HttpClient, next: Arc<AtomicU64>, tally: Arc<Mutex<Tally>>, began: Instant) -> Result<()> {
     let simulator = Simulator::new(traffic.profile.clone());
     let uri = format!("http://{}/v1/ingest/transactions", traffic.address);
-    let batches = traffic.sending.as_millis() / EVERY.as_millis();
+    let batches = (traffic.sending.as_secs_f64() / traffic.every()).round() as u64;
     loop {
         let batch = next.fetch_add(1, Ordering::Relaxed);
-        let due = began + EVERY * u32::try_from(batch).unwrap_or(u32::MAX);
+        let due = began + Duration::from_secs_f64(batch as f64 * traffic.every());
         tokio::time::sleep_until(due.into()).await;
-        if u128::from(batch) >= batches || began.elapsed() >= traffic.sending + EVERY || traffic.stop.load(Ordering::SeqCst) {
+        if batch >= batches || began.elapsed() >= traffic.sending + EVERY || traffic.stop.load(Ordering::SeqCst) {
             return Ok(());
         }
         let records = traffic.first(batch)..traffic.first(batch + 1);

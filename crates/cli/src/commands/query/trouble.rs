@@ -22,19 +22,19 @@ pub fn explain(error: &DataFusionError, sql: &str, names: &Names) -> Error {
     let text = words(error);
     for refused in ["DDL not supported", "DML not supported", "Statement not supported"] {
         if text.contains(refused) {
-            return Error::denied("CLI0023", "a query only reads: this statement would change something")
+            return Error::denied("CLI0063", "a query only reads: this statement would change something")
                 .hint("Tables are written by the pipeline alone. Change its SQL files, or write query results elsewhere with --format csv or json.");
         }
     }
     if text.contains("only supports a single SQL statement") {
-        return Error::invalid("CLI0024", "there is more than one statement").hint("Run them one by one.");
+        return Error::invalid("CLI0064", "there is more than one statement").hint("Run them one by one.");
     }
     if let Some(name) = between(&text, "table '", "' not found") {
         return unknown_table(&name, sql, names);
     }
     let place = place(error, &text);
     let shown = place.map(|(line, column)| caret(sql, line, column)).unwrap_or_default();
-    let wrong = Error::invalid("CLI0025", format!("{}{shown}", tidy(&text)));
+    let wrong = Error::invalid("CLI0065", format!("{}{shown}", tidy(&text)));
     match hint(error, &text) {
         Some(hint) => wrong.hint(hint),
         None => wrong,
@@ -50,14 +50,14 @@ fn unknown_table(full: &str, sql: &str, names: &Names) -> Error {
     let shown = sql.lines().enumerate().find_map(|(index, line)| Some(caret(sql, index as u64 + 1, line.find(bare)? as u64 + 1))).unwrap_or_default();
     if let Some(kind) = names.others.get(name) {
         let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
-        return Error::invalid("CLI0026", format!("\"{name}\" is {article} {kind}, and only tables can be queried{shown}")).hint(format!("Tables: {}.", all.join(", ")));
+        return Error::invalid("CLI0066", format!("\"{name}\" is {article} {kind}, and only tables can be queried{shown}")).hint(format!("Tables: {}.", all.join(", ")));
     }
     let near = near_miss(name, all.iter().copied()).or_else(|| all.iter().copied().find(|t| t.strip_prefix("system.") == Some(name)));
     let hint = match near {
         Some(near) => format!("Did you mean {near}? Tables: {}.", all.join(", ")),
         None => format!("Tables: {}.", all.join(", ")),
     };
-    Error::invalid("CLI0026", format!("there is no table \"{name}\"{shown}")).hint(hint)
+    Error::invalid("CLI0066", format!("there is no table \"{name}\"{shown}")).hint(hint)
 }
 
 fn words(error: &DataFusionError) -> String {

@@ -80,7 +80,7 @@ fn chain(error: &Error) -> String {
 }
 
 async fn quarantined(location: &str) -> Result<BTreeMap<(u64, String), u64>> {
-    let fail = |e: datafusion::common::DataFusionError| Error::unavailable("CLI0028", "the quarantine cannot be read").caused_by(e);
+    let fail = |e: datafusion::common::DataFusionError| Error::unavailable("CLI0068", "the quarantine cannot be read").caused_by(e);
     let context = SessionContext::new();
     context.register_table("quarantine", watershed_lake::table_provider(location, &storage_options()).await?).map_err(fail)?;
     let frame = context.sql("SELECT epoch, arrow_cast(table_name, 'Utf8') AS t, count(*) AS n FROM quarantine GROUP BY 1, 2").await.map_err(fail)?;

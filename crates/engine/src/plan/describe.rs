@@ -1,0 +1,62 @@
+//! Plans in words, for people.
+
+use arrow::datatypes::Schema;
+use watershed_codec::Format;
+
+use super::WindowKind;
+use crate::operator::{GroupColumn, Step};
+use crate::time::interval;
+
+/// A record format's name.
+pub fn format(format: &Format) -> &'static str {
+    match format {
+        Format::Json => "json",
+        Format::Csv(_) => "csv",
+        Format::Text => "text",
+    }
+}
+
+/// Columns with their types.
+pub fn columns(schema: &Schema) -> Vec<String> {
+    schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect()
+}
+
+/// One step.
+pub fn step(step: &Step) -> String {
+    match step {
+        Step::Project { schema, .. } => {
+            let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+            format!("compute {}", shortened(&names))
+        }
+        Step::Filter(predicate) => format!("keep rows where {predicate}"),
+        Step::Assign(spec) => {
+            let time = spec.schema.field(spec.time).name();
+            match spec.kind {
+                WindowKind::Tumble { size, .. } => format!("assign windows of {} on {time}", interval(size)),
+                WindowKind::Hop { slide, size, .. } => format!("assign windows of {} every {} on {time}", interval(size), interval(slide)),
+            }
+        }
+        Step::Lookup(lookup) => format!("look up in a static table, giving {} columns", lookup.schema().fields().len()),
+        Step::Dedup(spec) => format!("keep the first row of each key within {} (128-bit hashes of {})", interval(spec.within), if spec.key.len() == 1 { "one key column".to_owned() } else { format!("{} key columns", spec.key.len()) }),
+        Step::Aggregate(spec) => {
+            let groups: Vec<&str> = spec
+                .groups
+                .iter()
+                .zip(spec.schema.fields())
+                .map(|(group, field)| match group {
+                    GroupColumn::WindowStart(_) => "window_start",
+                    GroupColumn::WindowEnd(_) => "window_end",
+                    GroupColumn::WindowTime(_) => "window_time",
+                    GroupColumn::Key(_) => field.name(),
+                })
+                .collect();
+            let functions: Vec<&str> = spec.functions.iter().map(|f| f.name()).collect();
+            format!("aggregate {} by {}, emitted when a window closes", functions.join(", "), groups.join(", "))
+        }
+    }
+}
+
+fn shortened(names: &[&str]) -> String {
+    const SHOWN: usize = 12;
+    if names.len() <= SHOWN { names.join(", ") } else { format!("{} and {} more", names[..SHOWN].join(", "), names.len() - SHOWN) }
+}
