@@ -1,3 +1,9 @@
 //! The whole of it from outside: projects on disk, the `watershed` binary, its tables read back.
 
+mod crash;
+mod faults;
+mod goldens;
+mod python;
+mod simulation;
 mod support;
+mod workload;

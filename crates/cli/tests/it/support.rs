@@ -175,7 +175,7 @@ impl Project {
             let batches = context.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}")).collect().await.unwrap_or_else(|e| panic!("{sql}: {e}"));
             let mut rows: Vec<String> = Vec::new();
             for batch in &batches {
-                rows.extend((0..batch.num_rows()).map(|row| tidy(watershed_engine::json::row_as_json(batch, row))));
+                rows.extend((0..batch.num_rows()).map(|row| tidy(&watershed_engine::json::row_as_json(batch, row))));
             }
             rows.sort();
             rows
@@ -226,7 +226,7 @@ impl Project {
 }
 
 /// Floats are compared to nine digits: their last bits depend on the order of merging, and only theirs.
-fn tidy(row: serde_json::Value) -> String {
+fn tidy(row: &str) -> String {
     fn walk(value: serde_json::Value) -> serde_json::Value {
         match value {
             serde_json::Value::Number(n) if n.is_f64() => serde_json::Value::String(format!("{:.9e}", n.as_f64().expect("a float"))),
@@ -235,7 +235,7 @@ fn tidy(row: serde_json::Value) -> String {
             other => other,
         }
     }
-    walk(row).to_string()
+    walk(serde_json::from_str(row).expect("a row is JSON")).to_string()
 }
 
 /// Waits for a process, and for its output.
@@ -318,6 +318,10 @@ impl Dice {
     pub fn new(default: u64) -> Dice {
         let seed = std::env::var("WATERSHED_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(default);
         println!("seed {seed} (WATERSHED_SEED repeats it)");
+        Dice(seed)
+    }
+    /// Always the same values.
+    pub fn fixed(seed: u64) -> Dice {
         Dice(seed)
     }
     pub fn roll(&mut self) -> u64 {

@@ -49,6 +49,25 @@ impl GroupColumn {
     }
 }
 
+/// Which input column says which window a row belongs to.
+#[derive(Debug, Clone, Copy)]
+pub enum WindowBounds {
+    /// The column at `index` is the window's start.
+    FromStart {
+        /// The column.
+        index: usize,
+        /// The window's length, microseconds.
+        size: i64,
+    },
+    /// The column at `index` is the window's end.
+    FromEnd {
+        /// The column.
+        index: usize,
+        /// The window's length, microseconds.
+        size: i64,
+    },
+}
+
 /// What to aggregate.
 #[derive(Clone)]
 pub struct AggregateSpec {
@@ -56,10 +75,8 @@ pub struct AggregateSpec {
     pub id: String,
     /// What its state depends on.
     pub fingerprint: String,
-    /// Index of `window_start` in the input.
-    pub start: usize,
-    /// Index of `window_end` in the input.
-    pub end: usize,
+    /// How to know a row's window.
+    pub bounds: WindowBounds,
     /// GROUP BY, in output order.
     pub groups: Vec<GroupColumn>,
     /// The aggregates, after the groups.
@@ -311,10 +328,13 @@ fn prepare(spec: &AggregateSpec, batch: &StreamBatch, count: usize, emitted_to: 
         .iter()
         .map(|filter| filter.as_ref().map(|f| Ok(evaluate(f)?.as_boolean().clone())).transpose())
         .collect::<Result<Vec<_>>>()?;
-    let ends = micros(batch.batch.column(spec.end));
+    let (starts, ends): (Vec<i64>, Vec<i64>) = match spec.bounds {
+        WindowBounds::FromStart { index, size } => micros(batch.batch.column(index)).into_iter().map(|start| (start, start + size)).unzip(),
+        WindowBounds::FromEnd { index, size } => micros(batch.batch.column(index)).into_iter().map(|end| (end - size, end)).unzip(),
+    };
     let origin_late = batch.origin.as_ref().filter(|o| !o.late.is_empty());
     let dead = (0..rows).map(|i| ends[i] <= emitted_to || origin_late.is_some_and(|o| o.late.contains_key(&batch.row(i)))).collect();
-    Ok(Prepared { starts: micros(batch.batch.column(spec.start)), shard: shards(&keys, rows, count)?, ends, keys, arguments, filters, dead })
+    Ok(Prepared { starts, shard: shards(&keys, rows, count)?, ends, keys, arguments, filters, dead })
 }
 
 /// A source row is absorbed if any of its windows is open, and late if none is.

@@ -22,7 +22,7 @@ use datafusion::common::{cast::as_boolean_array, DataFusionError, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::expressions::Column;
 
-pub use aggregate::{AggregateSpec, GroupColumn, WindowAggregate};
+pub use aggregate::{AggregateSpec, GroupColumn, WindowAggregate, WindowBounds};
 pub use assign::AssignSpec;
 pub use batch::{Origin, Refusal, Rows, StreamBatch, Tally};
 pub use dedup::{Dedup, DedupSpec};

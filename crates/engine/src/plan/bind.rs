@@ -435,7 +435,7 @@ fn placed(error: Error, place: &Place) -> Error {
 }
 
 fn first_line(error: &DataFusionError) -> String {
-    let stripped = error.strip_backtrace();
+    let stripped = error.find_root().strip_backtrace();
     let line = stripped.lines().next().unwrap_or_default();
     // The kind of error is ours to say.
     for prefix in ["Schema error: ", "Error during planning: ", "SQL error: ", "type_coercion\ncaused by\n"] {

@@ -12,7 +12,7 @@ use datafusion::prelude::SessionContext;
 use watershed_types::{Error, Result};
 
 use super::nodes::{DedupNode, WindowNode};
-use crate::operator::{AggregateSpec, AssignSpec, DedupSpec, GroupColumn, LookupSpec, Step};
+use crate::operator::{AggregateSpec, AssignSpec, DedupSpec, GroupColumn, LookupSpec, Step, WindowBounds};
 
 /// A lowered (part of a) query.
 pub struct Lowered {
@@ -26,6 +26,8 @@ pub struct Lowered {
     pub rowtime: Vec<bool>,
     /// True once windows were aggregated.
     pub aggregated: bool,
+    /// The length of the windows that rows were assigned to last, microseconds.
+    pub window_size: Option<i64>,
 }
 
 /// What the lowering must know of names.
@@ -90,7 +92,7 @@ impl Lowering<'_> {
                     schema = Arc::new(schema.project(projection).map_err(|e| invalid(self.owner, e))?);
                     steps.push(Step::pick(projection, Arc::clone(&schema), &scan.source.schema()));
                 }
-                let mut lowered = Lowered { input: name.to_owned(), steps, schema, rowtime, aggregated: false };
+                let mut lowered = Lowered { input: name.to_owned(), steps, schema, rowtime, aggregated: false, window_size: None };
                 for filter in &scan.filters {
                     lowered.steps.push(Step::Filter(self.physical(filter, &scan.projected_schema)?));
                 }
@@ -160,6 +162,7 @@ impl Lowering<'_> {
         }
         lowered.schema = Arc::new(node.schema().as_arrow().clone());
         lowered.rowtime.extend([true, true, true]);
+        lowered.window_size = Some(node.kind.size());
         lowered.steps.push(Step::Assign(AssignSpec { time, kind: node.kind, schema: Arc::clone(&lowered.schema) }));
         Ok(lowered)
     }
@@ -196,8 +199,14 @@ impl Lowering<'_> {
             return Err(invalid(self.owner, "an aggregate over a stream needs a window, or it would never be finished")
                 .hint("Write FROM TUMBLE(stream, event_time, INTERVAL '1 minute') … GROUP BY window_start, window_end, …"));
         }
-        let start = lowered.schema.index_of("window_start").map_err(|e| invalid(self.owner, e))?;
-        let end = lowered.schema.index_of("window_end").map_err(|e| invalid(self.owner, e))?;
+        // The optimizer keeps only the window columns that are used: one of them and the size say the rest.
+        let size = lowered.window_size.ok_or_else(|| invalid(self.owner, "the window columns do not come from TUMBLE or HOP"))?;
+        let column = |name: &str| lowered.schema.index_of(name).ok().filter(|i| lowered.rowtime[*i]);
+        let bounds = match (column("window_start"), column("window_end")) {
+            (Some(index), _) => WindowBounds::FromStart { index, size },
+            (None, Some(index)) => WindowBounds::FromEnd { index, size },
+            (None, None) => return Err(invalid(self.owner, "GROUP BY needs window_start or window_end")),
+        };
         let physical_schema = input.as_arrow();
         let state = self.context.state();
         let mut functions = Vec::new();
@@ -216,7 +225,7 @@ impl Lowering<'_> {
             functions.iter().map(|f| f.name().to_owned()).collect::<Vec<_>>()
         );
         let id = self.operator_id("window");
-        lowered.steps.push(Step::Aggregate(AggregateSpec { id, fingerprint, start, end, groups, functions, filters, schema: Arc::clone(&schema) }));
+        lowered.steps.push(Step::Aggregate(AggregateSpec { id, fingerprint, bounds, groups, functions, filters, schema: Arc::clone(&schema) }));
         Ok(Lowered { schema, rowtime, aggregated: true, ..lowered })
     }
 

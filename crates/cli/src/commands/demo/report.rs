@@ -161,8 +161,8 @@ fn planted(figures: &Figures<'_>) {
 
 fn windows(status: &Status) {
     let Some(watermark) = status.watermark else { return };
-    println!("\n  The watermark stands at {} UTC, ten minutes behind the newest record: windows that", clock(watermark));
-    println!("  end later are still open, and their rows come when it has passed them.");
+    println!("\n  The watermark stands at {} UTC, ten minutes behind the newest record.", clock(watermark));
+    println!("  Windows that end later are still open; their rows come once it has passed them.");
 }
 
 fn speed(figures: &Figures<'_>) {
@@ -175,7 +175,7 @@ fn speed(figures: &Figures<'_>) {
     let work = figures.project.work();
     let [lake, checkpoints, log] = ["lake", "checkpoints", "log"].map(|folder| size(bytes_in(&work.join(folder))));
     println!("  on disk: lake {lake}, checkpoints {checkpoints}, ingest log {log} (from {} of JSON)", size(figures.sent.bytes));
-    println!("  {} epochs, the last one committed in {:.0} ms", figures.outcome.epochs, figures.status.commit_seconds * 1e3);
+    println!("  epochs committed: {}, the last one in {:.0} ms", figures.outcome.epochs, figures.status.commit_seconds * 1e3);
 }
 
 fn next(root: &Path) {
@@ -183,9 +183,9 @@ fn next(root: &Path) {
     let program = quoted(Path::new(&program));
     let root = quoted(root);
     println!("\nThe project is kept in {root}. Next:");
-    println!("  {program} query -p {root} \"SELECT category, count(*) AS n, sum(amount) AS total FROM clean_transactions GROUP BY category ORDER BY n DESC\"");
-    println!("  {program} query -p {root} \"SELECT * FROM per_minute ORDER BY window_start, status LIMIT 20\"");
-    println!("  {program} quarantine list -p {root}");
+    println!("  {program} query -p {root} \"SELECT category, sum(amount) FROM clean_transactions GROUP BY 1\"");
+    println!("  {program} query -p {root} \"SELECT * FROM per_minute ORDER BY 1, 3\"");
+    println!("  {program} quarantine -p {root} list");
     println!("  {program} verify -p {root}");
     println!("  {program} up -p {root}");
 }
