@@ -22,7 +22,7 @@ pub struct Arguments {
 #[derive(Debug, Clone, Args)]
 pub struct ProjectArgument {
     /// The project's folder: watershed.toml and *.sql.
-    #[arg(long, short = 'p', default_value = ".", value_name = "DIR")]
+    #[arg(long, short = 'p', default_value = ".", value_name = "DIR", global = true)]
     pub project: PathBuf,
 }
 

@@ -177,6 +177,8 @@ mod tests {
         let mut sheet = Sheet::new(&["name", "rows>"]);
         sheet.push(vec![Cell::text("a"), Cell::number(7)]);
         sheet.push(vec![Cell::text("longer"), Cell::number(1234)]);
-        assert_eq!(sheet.table(""), "name    rows\n─────── ────\na          7\nlonger  1234\n".replace("─────── ────", sheet.table("").lines().nth(1).unwrap_or_default()));
+        let table = sheet.table("");
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!((lines[0], lines[2], lines[3]), ("name     rows", "a           7", "longer   1234"));
     }
 }

@@ -1,149 +1,103 @@
-//! One partition as its appender and its readers share it: what is published, who has read how far.
+//! One partition: its segments, its published end, its newest frames in memory.
 //!
-//! **Owns** the published end, the list of segments, the tail cache, the readers' marks. **Does not own** threads
-//! or files.
-//!
-//! I1: segments follow each other without a gap; the last one takes the appends.
-//! I2: what is published is synced.
+//! **Owns** what appender and reader share. **Does not own** writing (`appender`) or reading (`reader`).
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
-use crate::cache::TailCache;
-use crate::recover::Recovered;
+/// Payload bytes kept in memory, so that a reader that keeps up does not touch files.
+const CACHE_BYTES: usize = 32 << 20;
 
-/// One segment, as far as it is published.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SegmentMeta {
-    /// Its first offset, and its name.
+/// A published frame.
+#[derive(Debug, Clone)]
+pub(crate) struct CachedFrame {
     pub(crate) base: u64,
-    /// The offset after its last record.
-    pub(crate) end: u64,
-    /// Its bytes.
+    pub(crate) records: u32,
+    pub(crate) ingested_at: i64,
+    pub(crate) payload: Bytes,
+}
+
+/// A segment file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// Its first offset, also its name.
+    pub(crate) base: u64,
+    /// Published bytes.
     pub(crate) len: u64,
-    /// Bytes of the partition before it, counted from the first segment at opening.
-    pub(crate) start: u64,
-    /// When its newest frame was accepted, microseconds since 1970.
+    /// When its last frame was accepted, microseconds since 1970; for older ones the file's time.
     pub(crate) newest_at: i64,
 }
 
-/// How far one reader is.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Mark {
-    /// Bytes of the partition it has read.
-    pub(crate) consumed_total: u64,
-    /// The offset it has committed.
-    pub(crate) committed: u64,
-    /// Bytes of the partition before that offset.
-    pub(crate) committed_total: u64,
-}
-
-/// What is known under the lock.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct State {
-    pub(crate) segments: Vec<SegmentMeta>,
-    pub(crate) cache: TailCache,
-    pub(crate) readers: BTreeMap<u64, Mark>,
-    /// What all readers have committed; stands for them while there are none.
-    pub(crate) committed: Mark,
+    /// Oldest first; the last one is written to.
+    pub(crate) segments: Vec<Segment>,
+    /// The offset the next record gets.
+    pub(crate) end: u64,
+    /// What the reader has committed.
+    pub(crate) committed: u64,
+    /// Payload bytes the reader has not taken.
+    pub(crate) unread: u64,
+    /// The newest frames, without gaps.
+    pub(crate) cache: VecDeque<CachedFrame>,
+    pub(crate) cached_bytes: usize,
 }
 
-impl State {
-    /// The first offset that is still there.
-    pub(crate) fn first(&self) -> u64 {
-        self.segments.first().map_or(0, |first| first.base)
-    }
-    /// The offset after the last published record.
-    pub(crate) fn end(&self) -> u64 {
-        self.segments.last().map_or(0, |last| last.end)
-    }
-    /// Published bytes, in the same count as [`SegmentMeta::start`].
-    pub(crate) fn end_total(&self) -> u64 {
-        self.segments.last().map_or(0, |last| last.start + last.len)
-    }
-    /// Bytes on disk.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.end_total() - self.segments.first().map_or(0, |first| first.start)
-    }
-    /// Bytes that the slowest reader has not read.
-    pub(crate) fn unread(&self) -> u64 {
-        let read = self.readers.values().map(|mark| mark.consumed_total).min();
-        self.end_total().saturating_sub(read.unwrap_or(self.committed.consumed_total))
-    }
-    /// The segment that holds an offset below the end.
-    pub(crate) fn segment_of(&self, offset: u64) -> Option<SegmentMeta> {
-        let after = self.segments.partition_point(|segment| segment.base <= offset);
-        // An empty segment shares its base with nothing below it, so the last candidate that reaches further is it.
-        self.segments[..after].iter().rev().find(|segment| segment.end > offset).copied()
-    }
-}
-
-/// One partition.
+/// What appender, reader and door share.
+#[derive(Debug)]
 pub(crate) struct Partition {
-    pub(crate) log: Arc<str>,
-    pub(crate) number: u32,
-    pub(crate) dir: PathBuf,
-    state: Mutex<State>,
-    pub(crate) signal: Arc<Signal>,
+    pub(crate) log: String,
+    pub(crate) index: u32,
+    pub(crate) folder: PathBuf,
+    pub(crate) state: Mutex<State>,
+    wake: Condvar,
 }
 
 impl Partition {
-    pub(crate) fn new(
-        log: &Arc<str>,
-        number: u32,
-        dir: &Path,
-        recovered: &Recovered,
-        cache: u64,
-        signal: &Arc<Signal>,
-    ) -> Self {
-        let state = State {
-            segments: recovered.segments.clone(),
-            cache: TailCache::new(cache),
-            readers: BTreeMap::new(),
-            committed: Mark::default(),
-        };
-        Self {
-            log: Arc::clone(log),
-            number,
-            dir: dir.to_owned(),
-            state: Mutex::new(state),
-            signal: Arc::clone(signal),
-        }
+    pub(crate) fn new(log: &str, index: u32, folder: &Path, state: State) -> Self {
+        Self { log: log.to_owned(), index, folder: folder.to_owned(), state: Mutex::new(state), wake: Condvar::new() }
     }
 
-    pub(crate) fn lock(&self) -> parking_lot::MutexGuard<'_, State> {
-        self.state.lock()
+    pub(crate) fn path(&self, base: u64) -> PathBuf {
+        segment_path(&self.folder, base)
     }
-}
 
-/// Wakes readers of any partition of a log.
-#[derive(Default)]
-pub(crate) struct Signal {
-    commits: Mutex<u64>,
-    changed: Condvar,
-}
-
-impl Signal {
-    /// To be read before looking for records, and given to [`Signal::wait`] if there were none.
-    pub(crate) fn seen(&self) -> u64 {
-        *self.commits.lock()
-    }
-    pub(crate) fn notify(&self) {
-        *self.commits.lock() += 1;
-        self.changed.notify_all();
-    }
-    /// Waits for a commit after `seen`; false if the deadline came first.
-    pub(crate) fn wait(&self, seen: u64, deadline: Instant) -> bool {
-        let mut commits = self.commits.lock();
-        while *commits == seen {
-            if self.changed.wait_until(&mut commits, deadline).timed_out() {
-                return *commits != seen;
+    /// Makes synced frames visible to the reader.
+    pub(crate) fn publish(&self, frames: Vec<CachedFrame>, segment_len: u64) {
+        let mut state = self.state.lock();
+        for frame in frames {
+            state.end = frame.base + u64::from(frame.records);
+            state.unread += frame.payload.len() as u64;
+            state.cached_bytes += frame.payload.len();
+            if let Some(segment) = state.segments.last_mut() {
+                segment.newest_at = frame.ingested_at;
             }
+            state.cache.push_back(frame);
         }
-        true
+        while state.cached_bytes > CACHE_BYTES {
+            let Some(oldest) = state.cache.pop_front() else { break };
+            state.cached_bytes -= oldest.payload.len();
+        }
+        if let Some(segment) = state.segments.last_mut() {
+            segment.len = segment_len;
+        }
+        drop(state);
+        self.wake.notify_all();
     }
+
+    /// Waits until there is something at `offset`, at most so long.
+    pub(crate) fn wait_for(&self, offset: u64, wait: Duration) {
+        let mut state = self.state.lock();
+        if state.end <= offset {
+            self.wake.wait_for(&mut state, wait);
+        }
+    }
+}
+
+pub(crate) fn segment_path(folder: &Path, base: u64) -> PathBuf {
+    folder.join(format!("{base:020}.log"))
 }

@@ -26,6 +26,7 @@ use rayon::prelude::*;
 use watershed_types::Reason;
 
 use super::batch::{late_detail, Refusal, StreamBatch, Tally};
+use crate::run::{timed, Stage};
 
 /// One expression of GROUP BY.
 #[derive(Debug, Clone)]
@@ -158,7 +159,7 @@ impl WindowAggregate {
     pub fn process(&mut self, batches: &[StreamBatch], tally: &mut Tally) -> Result<()> {
         let (count, emitted_to) = (self.shards.len(), self.emitted_to);
         let (spec, key_schema) = (&self.spec, &self.key_schema);
-        let prepared: Vec<Prepared> = batches.par_iter().map(|batch| prepare(spec, batch, count, emitted_to)).collect::<Result<_>>()?;
+        let prepared: Vec<Prepared> = batches.par_iter().map(|batch| timed(Stage::Window, || prepare(spec, batch, count, emitted_to))).collect::<Result<_>>()?;
         for (batch, prepared) in batches.iter().zip(&prepared) {
             count_fates(batch, prepared, emitted_to, tally);
         }
@@ -166,10 +167,12 @@ impl WindowAggregate {
             .par_iter_mut()
             .enumerate()
             .map(|(index, shard)| {
-                for prepared in &prepared {
-                    absorb(spec, key_schema, shard, prepared, index as u32)?;
-                }
-                Ok(())
+                timed(Stage::Window, || {
+                    for prepared in &prepared {
+                        absorb(spec, key_schema, shard, prepared, index as u32)?;
+                    }
+                    Ok(())
+                })
             })
             .collect::<Result<()>>()
     }

@@ -24,6 +24,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::batch::{late_detail, Refusal, StreamBatch, Tally};
 use super::table128::Table128;
+use crate::run::{timed, Stage};
 
 /// What to deduplicate by.
 #[derive(Debug, Clone)]
@@ -81,14 +82,14 @@ impl Dedup {
     pub fn process(&mut self, batches: Vec<StreamBatch>, tally: &mut Tally) -> Result<Vec<StreamBatch>> {
         let spec = &self.spec;
         let key_groups = self.key_groups;
-        let prepared: Vec<Prepared> = batches.par_iter().map(|batch| prepare(spec, key_groups, batch)).collect::<Result<_>>()?;
+        let prepared: Vec<Prepared> = batches.par_iter().map(|batch| timed(Stage::Dedup, || prepare(spec, key_groups, batch))).collect::<Result<_>>()?;
         let count = self.shards.len();
         let within = spec.within;
         let repeats: Vec<Vec<(u32, u32)>> = self
             .shards
             .par_iter_mut()
             .enumerate()
-            .map(|(index, shard)| {
+            .map(|(index, shard)| timed(Stage::Dedup, || {
                 let first_group = first_group(index, key_groups, count) as usize;
                 let mut repeats = Vec::new();
                 for (nth, buckets) in shard.groups.iter_mut().enumerate() {
@@ -105,7 +106,7 @@ impl Dedup {
                     }
                 }
                 repeats
-            })
+            }))
             .collect();
         let mut keep: Vec<Vec<bool>> = prepared.iter().map(|p| p.late.iter().map(|late| !late).collect()).collect();
         for (number, row) in repeats.into_iter().flatten() {

@@ -50,7 +50,7 @@ pub fn step(step: &Step) -> String {
                     GroupColumn::Key(_) => field.name(),
                 })
                 .collect();
-            let functions: Vec<&str> = spec.functions.iter().map(|f| f.name()).collect();
+            let functions: Vec<String> = spec.functions.iter().map(|f| f.name().replace("count(Int64(1))", "count(*)")).collect();
             format!("aggregate {} by {}, emitted when a window closes", functions.join(", "), groups.join(", "))
         }
     }

@@ -522,6 +522,7 @@ impl Driver {
     fn publish_details(&mut self) {
         let now = self.parts.clock.now_micros();
         let mut status = self.parts.status.write();
+        status.stages = super::stages::seconds();
         for source in &mut self.parts.sources {
             if let Some(watermarks) = &mut source.watermarks {
                 let entry = status.sources.entry(source.name.clone()).or_default();

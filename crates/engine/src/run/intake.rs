@@ -18,6 +18,7 @@ use watershed_ports::{Lag, Polled, RawChunk, Source};
 use watershed_sql::MetadataColumn;
 use watershed_types::{Error, Reason, Result};
 
+use super::stages::{timed, Stage};
 use crate::operator::{run_stateless, Origin, Rows, Step, StreamBatch};
 use crate::plan::SourcePlan;
 
@@ -223,7 +224,7 @@ pub fn start(
                     let prepare = Arc::clone(&prepare);
                     let bytes = chunk.bytes.len();
                     pool.spawn_fifo(move || {
-                        let _ = done.send(prepare.decode(chunk));
+                        let _ = done.send(timed(Stage::Decode, || prepare.decode(chunk)));
                     });
                     Event::Chunk { bytes, ready }
                 }

@@ -9,6 +9,8 @@ use crossbeam_channel::{bounded, Receiver, Sender};
 use watershed_ports::{Sink, SinkWriter, Staged};
 use watershed_types::{Epoch, Error, Result};
 
+use super::stages::{timed, Stage};
+
 enum Message {
     Write(Epoch, RecordBatch),
     Seal(Sender<Result<Option<Staged>>>),
@@ -84,7 +86,7 @@ fn run(sink: &Arc<dyn Sink>, receiver: &Receiver<Message>, failed: &AtomicBool) 
                     };
                     writer.write(&batch)
                 };
-                if let Err(e) = write() {
+                if let Err(e) = timed(Stage::Encode, &mut write) {
                     failed.store(true, Ordering::Relaxed);
                     error = Some(e);
                 }
@@ -92,7 +94,7 @@ fn run(sink: &Arc<dyn Sink>, receiver: &Receiver<Message>, failed: &AtomicBool) 
             Message::Seal(answer) => {
                 let staged = match (error.take(), writer.take()) {
                     (Some(error), _) => Err(error),
-                    (None, Some(writer)) => writer.seal().map(Some),
+                    (None, Some(writer)) => timed(Stage::Encode, || writer.seal()).map(Some),
                     (None, None) => Ok(None),
                 };
                 let _ = answer.send(staged);

@@ -45,6 +45,8 @@ pub struct Status {
     pub operators: BTreeMap<String, OperatorStatus>,
     /// Rows put into quarantine since the start, by reason.
     pub quarantine: BTreeMap<String, u64>,
+    /// Thread seconds by stage since the start.
+    pub stages: BTreeMap<String, f64>,
     /// Conditions worth a person's attention.
     pub notices: Vec<String>,
     /// Why it failed.

@@ -16,6 +16,7 @@ use watershed_protocol::Account;
 use watershed_sql::OnViolation;
 use watershed_types::{Error, Reason, Result};
 
+use super::stages::{timed, Stage};
 use crate::operator::{run_check, run_stateless, Dedup, Refusal, Rows, Step, StreamBatch, Tally, WindowAggregate};
 use crate::plan::{Rule, TablePlan};
 
@@ -118,7 +119,7 @@ impl TableRun {
                         .into_par_iter()
                         .map(|batch| {
                             let mut refused = Vec::new();
-                            (run_stateless(steps, batch, &mut refused), refused)
+                            (timed(Stage::Query, || run_stateless(steps, batch, &mut refused)), refused)
                         })
                         .collect();
                     batches = Vec::with_capacity(ran.len());
@@ -187,7 +188,7 @@ impl TableRun {
             return Ok((batches, 0, vec![]));
         }
         let (check, rules) = (&self.check, &self.rules);
-        let judged: Vec<Judged> = batches.into_par_iter().map(|batch| judge_batch(check, rules, batch)).collect::<Result<_, _>>().map_err(|e| failed(&self.name, e))?;
+        let judged: Vec<Judged> = batches.into_par_iter().map(|batch| timed(Stage::Rules, || judge_batch(check, rules, batch))).collect::<Result<_, _>>().map_err(|e| failed(&self.name, e))?;
         let (mut kept, mut dropped, mut held) = (Vec::new(), 0, Vec::new());
         for judged in judged {
             for (count, broken) in self.violations.iter_mut().zip(&judged.broken) {

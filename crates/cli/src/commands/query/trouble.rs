@@ -32,6 +32,9 @@ pub fn explain(error: &DataFusionError, sql: &str, names: &Names) -> Error {
     if let Some(name) = between(&text, "table '", "' not found") {
         return unknown_table(&name, sql, names);
     }
+    if text.contains("Object Store error") || text.contains("Parquet error") {
+        return Error::corrupt("CLI0068", format!("a file of a table cannot be read: {}", tidy(&text))).hint("Run `watershed verify --deep` to see what is wrong with the lake.");
+    }
     let place = place(error, &text);
     let shown = place.map(|(line, column)| caret(sql, line, column)).unwrap_or_default();
     let wrong = Error::invalid("CLI0065", format!("{}{shown}", tidy(&text)));
