@@ -41,16 +41,35 @@ fn run(binary: &Path, rows: u64, keep: Option<PathBuf>) -> std::io::Result<()> {
 fn measure(binary: &Path, rows: u64, folder: &Path) -> std::io::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let bytes = workload::write_project(folder, rows)?;
-    println!("workload   {rows} transactions of {:.0} bytes, {cores} cores", bytes as f64 / rows as f64);
+    let million = rows as f64 / 1e6;
+    println!("workload    {rows} transactions of {:.0} bytes from files, {cores} cores", bytes as f64 / rows as f64);
 
     let ceiling = ceiling::decode(&folder.join("data"), cores)?;
-    println!("ceiling    decode to Arrow on all cores, nothing else: {:.0} rows/s, {:.2} CPU s per million", ceiling.rows_per_second, ceiling.cpu_per_million);
+    println!("ceiling     {:.0} rows/s, {:.2} CPU s per million: decode to Arrow on all cores, nothing else", ceiling.rows_per_second, ceiling.cpu_per_million);
 
     let whole = process::run(binary, &["run", "--once", "--format", "json"], folder)?;
     let rate = rows as f64 / whole.seconds;
-    println!("pipeline   {rate:.0} rows/s, {:.2} CPU s per million, {:.0}% of the ceiling", whole.cpu_seconds / rows as f64 * 1e6, rate / ceiling.rows_per_second * 100.0);
-    println!("           peak memory {} MiB", whole.peak_bytes >> 20);
+    println!("pipeline    {rate:.0} rows/s, {:.2} CPU s per million, {:.0}% of the ceiling", whole.cpu_seconds / million, rate / ceiling.rows_per_second * 100.0);
+    println!("peak memory {} MiB", whole.peak_bytes >> 20);
+    if let Some(stages) = whole.last_event["stages"].as_object() {
+        let total: f64 = stages.values().filter_map(serde_json::Value::as_f64).sum();
+        let mut stages: Vec<(&String, f64)> = stages.iter().map(|(name, value)| (name, value.as_f64().unwrap_or(0.0))).collect();
+        stages.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let text: Vec<String> = stages.iter().map(|(name, seconds)| format!("{name} {:.2} s ({:.0}%)", seconds / million, seconds / total * 100.0)).collect();
+        println!("by stage    thread seconds per million rows: {}", text.join(", "));
+    }
+    for (operator, state) in whole.last_event["operators"].as_object().into_iter().flatten() {
+        let (rows, bytes) = (state["rows"].as_f64().unwrap_or(0.0), state["bytes"].as_f64().unwrap_or(0.0));
+        if operator.ends_with(":dedup") && rows > 0.0 {
+            println!("dedup state {rows:.0} keys, {:.1} bytes a key, all included", bytes / rows);
+        }
+    }
     let again = process::run(binary, &["run", "--once", "--format", "json"], folder)?;
-    println!("restart    {:.0} ms from start to exit with the state of the run above and nothing to read", again.seconds * 1e3);
-    Ok(())
+    println!("restart     {:.0} ms from start to exit, with the state of the run above loaded and nothing to read", again.seconds * 1e3);
+
+    let small = folder.join("small");
+    workload::write_project(&small, 1_000)?;
+    let first = process::run(binary, &["run", "--once", "--format", "json"], &small)?;
+    println!("first row   {:.0} ms after the start of the process, with an empty checkpoint", first.last_event["first_row_seconds"].as_f64().unwrap_or(0.0) * 1e3);
+    process::kill_and_restart(binary, folder)
 }

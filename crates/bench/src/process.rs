@@ -9,6 +9,8 @@ pub struct Run {
     pub seconds: f64,
     pub cpu_seconds: f64,
     pub peak_bytes: u64,
+    /// The last progress event the product wrote.
+    pub last_event: serde_json::Value,
 }
 
 /// User and system time from `/proc/<pid>/stat`, in seconds (clock ticks are hundredths on Linux).
@@ -59,5 +61,27 @@ pub fn run(binary: &Path, arguments: &[&str], project: &Path) -> std::io::Result
     if !status.success() {
         return Err(std::io::Error::other(format!("watershed {} failed: {text}", arguments.join(" "))));
     }
-    Ok(Run { seconds, cpu_seconds: cpu, peak_bytes: memory })
+    let last_event = text.lines().rev().find_map(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+    Ok(Run { seconds, cpu_seconds: cpu, peak_bytes: memory, last_event })
+}
+
+/// Kills a run at work with SIGKILL, starts it again, and reports how soon it processes rows again.
+pub fn kill_and_restart(binary: &Path, project: &Path) -> std::io::Result<()> {
+    // New data after the state of a million keys, so that there is work when it is killed and when it is back.
+    let (from, to) = (project.join("data"), project.join("data/zz-again.ndjson"));
+    let mut files: Vec<_> = std::fs::read_dir(&from)?.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    if let Some(last) = files.last() {
+        std::fs::copy(last, to)?;
+    }
+    let mut child = Command::new(binary).args(["run", "--once", "--project"]).arg(project).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    std::thread::sleep(Duration::from_millis(700));
+    let alive = child.try_wait()?.is_none();
+    child.kill()?;
+    child.wait()?;
+    let back = run(binary, &["run", "--once", "--format", "json"], project)?;
+    let first = back.last_event["first_row_seconds"].as_f64().unwrap_or(f64::NAN) * 1e3;
+    let rows = back.last_event["state_rows"].as_u64().unwrap_or(0);
+    println!("kill -9     {} at work; {first:.0} ms from the next start to the first row, {rows} rows of state", if alive { "killed" } else { "was too late to kill it" });
+    Ok(())
 }

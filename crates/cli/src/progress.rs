@@ -213,6 +213,9 @@ fn event(status: &Status, rate: f64) -> serde_json::Value {
         "quarantine": status.quarantine,
         "state_rows": rows,
         "state_bytes": bytes,
+        "operators": status.operators,
+        "stages": status.stages,
+        "first_row_seconds": status.first_row_seconds,
         "commit_seconds": status.commit_seconds,
         "error": status.error,
     })

@@ -7,7 +7,7 @@ use crate::support::{finish, same, Cut, Dice, Project};
 use crate::workload::{self, CATEGORIES};
 
 const KILLS_AT_LEAST: usize = 200;
-const ROUNDS_AT_MOST: usize = 12;
+const ROUNDS_AT_MOST: usize = 40;
 
 fn project(lines: &str, cut: Cut) -> Project {
     let project = Project::new(workload::SQL);
@@ -35,7 +35,7 @@ fn hundreds_of_kills_lose_nothing_and_repeat_nothing() {
         for _ in 0..60 {
             torn.cut(Cut { parallelism: 1 + dice.below(4) as usize, rows_per_tick: 50 + dice.below(2_000), epoch_bytes: (64 << 10) + dice.below(128 << 10) });
             let mut child = torn.spawn(&["run", "--once", "--final"]);
-            std::thread::sleep(Duration::from_micros(dice.below(took * 400)));
+            std::thread::sleep(Duration::from_micros(dice.below(took * 250)));
             let alive = child.try_wait().expect("its state").is_none();
             child.kill().expect("a kill");
             let ended = child.wait().expect("its end");

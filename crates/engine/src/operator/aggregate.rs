@@ -223,9 +223,11 @@ impl WindowAggregate {
         let (spec, key_schema, schema) = (&self.spec, &self.key_schema, &self.snapshot_schema);
         let mut batches = Vec::new();
         let mut expires = None;
+        // I3: a window that changed in one shard is written from all of them.
+        let changed: HashSet<WindowKey> = self.shards.iter().flatten().filter(|(_, set)| full || set.dirty).map(|(key, _)| *key).collect();
         for shard in &mut self.shards {
             for (key, set) in shard.iter_mut() {
-                if full || set.dirty {
+                if changed.contains(key) {
                     batches.push(dump(spec, key_schema, schema, *key, set)?);
                     set.dirty = false;
                     expires = expires.max(Some(key.0));

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, JoinType};
 use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan};
+use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_expr::{create_physical_expr, PhysicalExpr};
 use datafusion::physical_plan::expressions::{CastExpr, Column};
-use datafusion::physical_planner::create_aggregate_expr_and_maybe_filter;
 use datafusion::prelude::SessionContext;
 use watershed_types::{Error, Result};
 
@@ -212,10 +212,11 @@ impl Lowering<'_> {
         let mut functions = Vec::new();
         let mut filters = Vec::new();
         for expression in &aggregate.aggr_expr {
-            let (function, filter, _) = create_aggregate_expr_and_maybe_filter(expression, input, physical_schema, state.execution_props())
-                .map_err(|e| invalid(self.owner, e))?;
-            functions.push(function);
-            filters.push(filter);
+            let planning = Default::default();
+            let lowered = LoweredAggregateBuilder::new(expression, input, physical_schema, state.execution_props(), &planning);
+            let lowered = lowered.build().map_err(|e| invalid(self.owner, e))?;
+            functions.push(lowered.aggregate);
+            filters.push(lowered.filter);
             rowtime.push(false);
         }
         let schema = Arc::new(aggregate.schema.as_arrow().clone());
