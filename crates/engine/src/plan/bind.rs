@@ -11,6 +11,8 @@ use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder, SubqueryAlias};
 use datafusion::optimizer::OptimizerRule;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::expressions::{CastExpr, Column};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement;
@@ -170,7 +172,9 @@ impl Binder {
             (Vec::new(), Arc::clone(&raw_schema))
         } else {
             let raw = format!("__ws_raw_{}", definition.name);
-            self.select(&raw, &raw_schema, &selected).map_err(|e| at(&definition.place, &owner, e.message()))?
+            let (mut steps, schema) = self.select(&raw, &raw_schema, &selected).map_err(|e| at(&definition.place, &owner, e.message()))?;
+            let schema = cast_as_declared(definition, &schema, &mut steps);
+            (steps, schema)
         };
         let watermark = match &definition.watermark {
             None => None,
@@ -444,6 +448,30 @@ fn first_line(error: &DataFusionError) -> String {
         }
     }
     line.to_owned()
+}
+
+/// Computed columns take the type they were declared with.
+fn cast_as_declared(definition: &SourceDef, schema: &SchemaRef, steps: &mut Vec<Step>) -> SchemaRef {
+    let mut differs = false;
+    let (mut fields, mut expressions) = (Vec::new(), Vec::new());
+    for (index, (field, column)) in schema.fields().iter().zip(&definition.columns).enumerate() {
+        let input: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), index));
+        let declared = matches!(column.kind, ColumnKind::Computed(_)) && column.data_type != DataType::Null;
+        if declared && &column.data_type != field.data_type() {
+            differs = true;
+            fields.push(field.as_ref().clone().with_data_type(column.data_type.clone()));
+            expressions.push(Arc::new(CastExpr::new(input, column.data_type.clone(), None)) as Arc<dyn PhysicalExpr>);
+        } else {
+            fields.push(field.as_ref().clone());
+            expressions.push(input);
+        }
+    }
+    if !differs {
+        return Arc::clone(schema);
+    }
+    let schema: SchemaRef = Arc::new(Schema::new(fields));
+    steps.push(Step::Project { expressions, schema: Arc::clone(&schema) });
+    schema
 }
 
 /// A name as a quoted SQL identifier.

@@ -11,7 +11,7 @@ use datafusion::physical_plan::expressions::{CastExpr, Column};
 use datafusion::prelude::SessionContext;
 use watershed_types::{Error, Result};
 
-use super::nodes::{DedupNode, WindowNode};
+use super::nodes::{DedupNode, WindowKind, WindowNode};
 use crate::operator::{AggregateSpec, AssignSpec, DedupSpec, GroupColumn, LookupSpec, Step, WindowBounds};
 
 /// A lowered (part of a) query.
@@ -26,8 +26,8 @@ pub struct Lowered {
     pub rowtime: Vec<bool>,
     /// True once windows were aggregated.
     pub aggregated: bool,
-    /// The length of the windows that rows were assigned to last, microseconds.
-    pub window_size: Option<i64>,
+    /// The windows that rows were assigned to last.
+    pub window: Option<WindowKind>,
 }
 
 /// What the lowering must know of names.
@@ -92,7 +92,7 @@ impl Lowering<'_> {
                     schema = Arc::new(schema.project(projection).map_err(|e| invalid(self.owner, e))?);
                     steps.push(Step::pick(projection, Arc::clone(&schema), &scan.source.schema()));
                 }
-                let mut lowered = Lowered { input: name.to_owned(), steps, schema, rowtime, aggregated: false, window_size: None };
+                let mut lowered = Lowered { input: name.to_owned(), steps, schema, rowtime, aggregated: false, window: None };
                 for filter in &scan.filters {
                     lowered.steps.push(Step::Filter(self.physical(filter, &scan.projected_schema)?));
                 }
@@ -162,7 +162,7 @@ impl Lowering<'_> {
         }
         lowered.schema = Arc::new(node.schema().as_arrow().clone());
         lowered.rowtime.extend([true, true, true]);
-        lowered.window_size = Some(node.kind.size());
+        lowered.window = Some(node.kind);
         lowered.steps.push(Step::Assign(AssignSpec { time, kind: node.kind, schema: Arc::clone(&lowered.schema) }));
         Ok(lowered)
     }
@@ -200,7 +200,8 @@ impl Lowering<'_> {
                 .hint("Write FROM TUMBLE(stream, event_time, INTERVAL '1 minute') … GROUP BY window_start, window_end, …"));
         }
         // The optimizer keeps only the window columns that are used: one of them and the size say the rest.
-        let size = lowered.window_size.ok_or_else(|| invalid(self.owner, "the window columns do not come from TUMBLE or HOP"))?;
+        let window = lowered.window.ok_or_else(|| invalid(self.owner, "the window columns do not come from TUMBLE or HOP"))?;
+        let size = window.size();
         let column = |name: &str| lowered.schema.index_of(name).ok().filter(|i| lowered.rowtime[*i]);
         let bounds = match (column("window_start"), column("window_end")) {
             (Some(index), _) => WindowBounds::FromStart { index, size },
@@ -221,7 +222,7 @@ impl Lowering<'_> {
         }
         let schema = Arc::new(aggregate.schema.as_arrow().clone());
         let fingerprint = format!(
-            "aggregate groups={:?} functions={:?}",
+            "aggregate windows={window:?} groups={:?} functions={:?}",
             groups.iter().map(|g| g.expression().to_string()).collect::<Vec<_>>(),
             functions.iter().map(|f| f.name().to_owned()).collect::<Vec<_>>()
         );
