@@ -1,7 +1,7 @@
 //! What `connector = '…'` means: the only list of adapters there is.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -10,7 +10,7 @@ use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionConfig, Ses
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use watershed_codec::Format;
-use watershed_engine::plan::{SinkPlan, SourcePlan, StaticLoader, TablePlan};
+use watershed_engine::plan::{Plan, SinkPlan, SourcePlan, StaticLoader, TablePlan};
 use watershed_engine::run::{Adapters, LiveSink, SinkTarget};
 use watershed_files::{CsvFraming, FilesOptions, FilesSource};
 use watershed_http::{HttpOptions, Log};
@@ -18,7 +18,7 @@ use watershed_lake::{Compression, Lake, LakeOptions, TableSpec};
 use watershed_ports::{Sink, Source};
 use watershed_simulator::{GeneratorOptions, GeneratorSource};
 use watershed_sql::StaticDef;
-use watershed_types::{near_miss, parse_duration, Error, Result};
+use watershed_types::{near_miss, parse_duration, Error, Options, Result};
 
 use crate::project::Project;
 
@@ -107,8 +107,7 @@ impl Adapters for ProjectAdapters {
 
     fn table(&self, plan: &TablePlan, app_id: &str) -> Result<Arc<dyn Sink>> {
         let mut options = plan.options.clone();
-        let owner = format!("table \"{}\"", plan.name);
-        let compression = options.take("compression").map(|text| compression(&text, &owner)).transpose()?;
+        let compression = table_compression(&mut options, &plan.name)?;
         options.finish()?;
         let spec = TableSpec {
             name: plan.name.clone(),
@@ -140,6 +139,36 @@ impl Adapters for ProjectAdapters {
             other => Err(unknown(options.owner(), other, &SINKS)),
         }
     }
+}
+
+/// Checks every connector's name and options without touching anything.
+pub fn check(plan: &Plan, root: &Path) -> Result<()> {
+    for source in &plan.sources {
+        let mut options = source.options.clone();
+        match source.connector.as_str() {
+            "files" => FilesOptions::take(&mut options, root).map(|_| ())?,
+            "http" => HttpOptions::take(&mut options).map(|_| ())?,
+            "generator" => GeneratorOptions::take(&mut options).map(|_| ())?,
+            other => return Err(unknown(options.owner(), other, &SOURCES)),
+        }
+        options.finish()?;
+    }
+    for table in &plan.tables {
+        let mut options = table.options.clone();
+        table_compression(&mut options, &table.name)?;
+        options.finish()?;
+    }
+    for sink in &plan.sinks {
+        if !SINKS.contains(&sink.connector.as_str()) {
+            return Err(unknown(sink.options.owner(), &sink.connector, &SINKS));
+        }
+        sink.options.clone().finish()?;
+    }
+    Ok(())
+}
+
+fn table_compression(options: &mut Options, table: &str) -> Result<Option<Compression>> {
+    options.take("compression").map(|text| compression(&text, &format!("table \"{table}\""))).transpose()
 }
 
 /// Takes everything and keeps nothing.

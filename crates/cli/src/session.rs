@@ -12,7 +12,7 @@ use watershed_ports::SystemClock;
 use watershed_sql::{parse_project, picture, Place, SqlFile};
 use watershed_types::{Error, Result};
 
-use crate::adapters::{ProjectAdapters, ProjectLoader};
+use crate::adapters::{check, ProjectAdapters, ProjectLoader};
 use crate::project::Project;
 
 /// What a command wants of a run.
@@ -45,7 +45,8 @@ pub fn plan(project: &Project, runtime: &Runtime) -> Result<Plan> {
     let loader = ProjectLoader { root: project.root.clone(), runtime: runtime.handle().clone() };
     let files = project.sql_files()?;
     let definitions = parse_project(&files, &|name| std::env::var(name).ok())?;
-    bind(&definitions, &loader).map_err(|error| with_picture(error, &files))
+    let checked = bind(&definitions, &loader).and_then(|plan| check(&plan, &project.root).map(|()| plan));
+    checked.map_err(|error| with_picture(error, &files))
 }
 
 /// An error that starts with a place gets the line it stands in, with a caret.

@@ -138,6 +138,13 @@ impl Source for LogSource {
         Ok(Polled::CaughtUp)
     }
 
+    fn partitions(&self) -> Vec<String> {
+        // Folders of partitions that take no records any more count only if they have some.
+        let taking = self.log.options().partitions as usize;
+        let alive = |index: &usize| *index < taking || self.log.partitions()[*index].state.lock().end > self.cursors[*index].offset;
+        (0..self.cursors.len()).filter(alive).map(|index| index.to_string()).collect()
+    }
+
     fn lag(&mut self) -> Lag {
         let mut lag = Lag { records: Some(0), bytes: Some(0) };
         for (partition, cursor) in self.log.partitions().iter().zip(&self.cursors) {

@@ -78,6 +78,12 @@ pub trait Source: Send {
     /// `run --once` is about to stop at [`Polled::CaughtUp`]: an unterminated last record counts if it is whole.
     fn drain(&mut self) {}
 
+    /// The partitions there are, as [`RawChunk::partition`] will name them. Until each was heard, or has been silent for
+    /// the idle timeout, the source's watermark does not move. Asked once, after [`Source::seek`]; empty if unknown.
+    fn partitions(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// How far behind the reader is now.
     fn lag(&mut self) -> Lag;
 

@@ -133,6 +133,10 @@ impl Source for GeneratorSource {
         }
     }
 
+    fn partitions(&self) -> Vec<String> {
+        self.names.iter().map(|name| name.to_string()).collect()
+    }
+
     fn lag(&mut self) -> Lag {
         let due = self.due();
         let left = (0..self.next.len()).map(|p| self.left(p)).fold(0u64, u64::saturating_add);

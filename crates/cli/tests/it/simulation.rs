@@ -78,7 +78,6 @@ fn the_same_seed_gives_the_same_tables_through_any_restarts() {
 }
 
 #[test]
-#[ignore = "known bug: the combined watermark does not wait for partitions that have not been heard yet"]
 fn the_same_seed_gives_the_same_tables_with_several_partitions() {
     same_through_restarts(3);
 }

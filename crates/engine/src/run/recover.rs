@@ -185,6 +185,9 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
                 watermarks.restore(&progress.watermarks, progress.combined);
             }
         }
+        if let Some(watermarks) = &mut watermarks {
+            watermarks.expect(reader.partitions());
+        }
         let prepare = Arc::new(Prepare::new(index, source)?);
         let (committed, behind) = crossbeam_channel::unbounded();
         let options = IntakeOptions { chunk_bytes: config.chunk_bytes, once: config.once };

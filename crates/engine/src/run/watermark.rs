@@ -3,6 +3,7 @@
 //! I1: after each row a partition's watermark is its greatest event time so far less the delay; it never goes back.
 //! I2: the combined watermark never goes back, and an idle partition does not hold it.
 //! I3: a partition is idle only if its source is caught up and it has been silent for the timeout.
+//! I4: a partition that is known and was never heard holds the watermark like any other, until it is idle.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 /// One partition.
 #[derive(Debug, Clone)]
 struct Partition {
-    greatest: i64,
+    /// `None` until its first row.
+    greatest: Option<i64>,
     heard: Instant,
 }
 
@@ -33,22 +35,29 @@ impl Watermarks {
     /// Takes up where an epoch left off.
     pub fn restore(&mut self, watermarks: &BTreeMap<String, i64>, combined: Option<i64>) {
         for (partition, watermark) in watermarks {
-            self.partitions.insert(partition.clone(), Partition { greatest: watermark + self.delay, heard: Instant::now() });
+            self.partitions.insert(partition.clone(), Partition { greatest: Some(watermark + self.delay), heard: Instant::now() });
         }
         self.combined = combined;
+    }
+
+    /// These partitions exist, whether they have rows or not.
+    pub fn expect(&mut self, partitions: Vec<String>) {
+        for partition in partitions {
+            self.partitions.entry(partition).or_insert(Partition { greatest: None, heard: Instant::now() });
+        }
     }
 
     /// Runs the watermark over rows in arrival order; returns the rows behind it, each with where it stood.
     pub fn advance(&mut self, partition: &str, times: &[i64]) -> HashMap<u32, i64> {
         self.caught_up = false;
         let mut late = HashMap::new();
+        let Some(first) = times.first() else { return late };
         if !self.partitions.contains_key(partition) {
-            let Some(first) = times.first() else { return late };
-            self.partitions.insert(partition.to_owned(), Partition { greatest: *first, heard: Instant::now() });
+            self.partitions.insert(partition.to_owned(), Partition { greatest: None, heard: Instant::now() });
         }
         let Some(state) = self.partitions.get_mut(partition) else { return late };
         state.heard = Instant::now();
-        let mut greatest = state.greatest;
+        let mut greatest = state.greatest.unwrap_or(*first);
         let mut watermark = greatest.saturating_sub(self.delay);
         for (row, time) in times.iter().enumerate() {
             if *time > greatest {
@@ -58,7 +67,7 @@ impl Watermarks {
                 late.insert(row as u32, watermark);
             }
         }
-        state.greatest = greatest;
+        state.greatest = Some(greatest);
         late
     }
 
@@ -73,7 +82,8 @@ impl Watermarks {
 
     /// Event time up to which input is believed complete.
     pub fn combined(&mut self) -> Option<i64> {
-        let least = self.partitions.values().filter(|p| !self.idle(p)).map(|p| p.greatest.saturating_sub(self.delay)).min();
+        // NULL sorts first: a partition that was never heard has no watermark, and so has the whole.
+        let least = self.partitions.values().filter(|p| !self.idle(p)).map(|p| p.greatest.map(|g| g.saturating_sub(self.delay))).min().flatten();
         // With every partition idle nothing holds the watermark, and nothing moves it either.
         self.combined = self.combined.max(least);
         self.combined
@@ -81,7 +91,7 @@ impl Watermarks {
 
     /// Each partition's watermark.
     pub fn by_partition(&self) -> BTreeMap<String, i64> {
-        self.partitions.iter().map(|(name, p)| (name.clone(), p.greatest.saturating_sub(self.delay))).collect()
+        self.partitions.iter().filter_map(|(name, p)| Some((name.clone(), p.greatest?.saturating_sub(self.delay)))).collect()
     }
 
     /// The partition that holds the combined watermark back, and the idle ones.
@@ -129,5 +139,17 @@ mod tests {
         assert_eq!(marks.holder(), (Some("a".to_owned()), vec!["b".to_owned()]));
         assert_eq!(marks.advance("b", &[60]).len(), 0, "its own watermark is what makes a row late");
         assert_eq!(marks.combined(), Some(100), "and the combined one never goes back");
+    }
+
+    #[test]
+    fn a_partition_that_was_never_heard_holds_too() {
+        let mut marks = Watermarks::new(0, 3_600_000_000);
+        marks.expect(vec!["a".to_owned(), "b".to_owned()]);
+        marks.advance("a", &[100]);
+        marks.caught_up();
+        assert_eq!(marks.combined(), None);
+        assert_eq!(marks.holder().0.as_deref(), Some("b"));
+        marks.advance("b", &[70]);
+        assert_eq!(marks.combined(), Some(70));
     }
 }
