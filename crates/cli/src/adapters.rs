@@ -18,7 +18,7 @@ use watershed_lake::{Compression, Lake, LakeOptions, TableSpec};
 use watershed_ports::{Sink, Source};
 use watershed_simulator::{GeneratorOptions, GeneratorSource};
 use watershed_sql::StaticDef;
-use watershed_types::{near_miss, parse_duration, Error, Options, Result};
+use watershed_types::{Error, Options, Result, near_miss, parse_duration};
 
 use crate::project::Project;
 
@@ -186,8 +186,7 @@ impl LiveSink for Stdout {
         use std::io::Write;
         let mut out = std::io::stdout().lock();
         for row in 0..batch.num_rows() {
-            writeln!(out, "{}", watershed_engine::json::row_as_json(batch, row))
-                .map_err(|e| Error::unavailable("CLI0008", "standard output cannot be written").caused_by(e))?;
+            writeln!(out, "{}", watershed_engine::json::row_as_json(batch, row)).map_err(|e| Error::unavailable("CLI0008", "standard output cannot be written").caused_by(e))?;
         }
         Ok(())
     }
@@ -219,9 +218,8 @@ impl StaticLoader for ProjectLoader {
         let delimiter = options.parse("delimiter", "one character", |t| (t.len() == 1).then(|| t.as_bytes()[0]))?.unwrap_or(b',');
         options.parse("refresh", "a duration such as '5 minutes'", parse_duration)?;
         options.finish()?;
-        let declared = (!definition.columns.is_empty()).then(|| {
-            arrow::datatypes::Schema::new(definition.columns.iter().map(|c| arrow::datatypes::Field::new(&c.name, c.data_type.clone(), c.nullable)).collect::<Vec<_>>())
-        });
+        let declared = (!definition.columns.is_empty())
+            .then(|| arrow::datatypes::Schema::new(definition.columns.iter().map(|c| arrow::datatypes::Field::new(&c.name, c.data_type.clone(), c.nullable)).collect::<Vec<_>>()));
         let fail = |e: datafusion::common::DataFusionError| {
             Error::invalid("CLI0009", format!("{}: {owner} cannot be read from \"{written}\"", definition.place)).hint("Check path, format and columns.").caused_by(e)
         };

@@ -16,7 +16,7 @@ use arrow::array::RecordBatch;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{header, StatusCode, Uri};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
@@ -26,7 +26,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use watershed_engine::run::{Handle, Live, SharedStatus};
 use watershed_http::Log;
-use watershed_types::{near_miss, Error, Result};
+use watershed_types::{Error, Result, near_miss};
 
 /// Batches that may wait for a reader of live rows.
 const LIVE_BACKLOG: usize = 1_024;
@@ -137,9 +137,7 @@ fn routes(shared: Shared, logs: Vec<(String, Arc<Log>)>) -> Router {
         .with_state(shared)
         .merge(watershed_http::router(logs))
         .method_not_allowed_fallback(|| async { problem(StatusCode::METHOD_NOT_ALLOWED, "API0004", "this address does not take that method", Some("GET / lists what there is.")) })
-        .fallback(|uri: Uri| async move {
-            problem(StatusCode::NOT_FOUND, "API0001", &format!("there is nothing at \"{}\"", uri.path()), Some("GET / lists what there is."))
-        })
+        .fallback(|uri: Uri| async move { problem(StatusCode::NOT_FOUND, "API0001", &format!("there is nothing at \"{}\"", uri.path()), Some("GET / lists what there is.")) })
 }
 
 async fn index(State(shared): State<Shared>) -> String {

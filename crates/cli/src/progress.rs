@@ -152,12 +152,7 @@ impl Rate {
 }
 
 fn headline(status: &Status, rate: f64) -> String {
-    let mut parts = vec![
-        status.state.clone(),
-        format!("epoch {}", status.epoch),
-        format!("{}/s", grouped(rate.round() as u64)),
-        format!("{} records", grouped(status.records)),
-    ];
+    let mut parts = vec![status.state.clone(), format!("epoch {}", status.epoch), format!("{}/s", grouped(rate.round() as u64)), format!("{} records", grouped(status.records))];
     parts.extend(lag(status));
     let (rows, bytes) = state(status);
     if rows > 0 {

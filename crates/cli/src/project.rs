@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use watershed_sql::{parse_project, Definitions, SqlFile};
-use watershed_types::{parse_bytes, parse_duration, Error, Result};
+use watershed_sql::{Definitions, SqlFile, parse_project};
+use watershed_types::{Error, Result, parse_bytes, parse_duration};
 
 /// A project as read from its folder.
 pub struct Project {
@@ -180,7 +180,9 @@ impl Project {
         let mut paths: Vec<PathBuf> = fs::read_dir(&self.root).map_err(unreadable)?.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "sql")).collect();
         paths.sort();
         if paths.is_empty() {
-            return Err(Error::invalid("CLI0003", format!("\"{}\" has no .sql file", self.root.display())).hint("Write CREATE SOURCE and CREATE TABLE statements into pipelines.sql."));
+            return Err(
+                Error::invalid("CLI0003", format!("\"{}\" has no .sql file", self.root.display())).hint("Write CREATE SOURCE and CREATE TABLE statements into pipelines.sql.")
+            );
         }
         let mut files = Vec::new();
         for path in paths {

@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use tokio::runtime::Runtime;
 use watershed_engine::checkpoint::Store;
-use watershed_engine::plan::{bind, Plan};
-use watershed_engine::run::{start, Config, Handle};
+use watershed_engine::plan::{Plan, bind};
+use watershed_engine::run::{Config, Handle, start};
 use watershed_ports::SystemClock;
-use watershed_sql::{parse_project, picture, Place, SqlFile};
+use watershed_sql::{Place, SqlFile, parse_project, picture};
 use watershed_types::{Error, Result};
 
-use crate::adapters::{check, ProjectAdapters, ProjectLoader};
+use crate::adapters::{ProjectAdapters, ProjectLoader, check};
 use crate::project::Project;
 
 /// What a command wants of a run.
@@ -95,7 +95,7 @@ pub fn begin(project: &Project, runtime: &Runtime, options: RunOptions, started:
 /// SIGINT and SIGTERM close the epoch; a second one ends the process at once.
 pub fn stop_on_signals(runtime: &Runtime, stop: Arc<std::sync::atomic::AtomicBool>) {
     runtime.spawn(async move {
-        use tokio::signal::unix::{signal, SignalKind};
+        use tokio::signal::unix::{SignalKind, signal};
         let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return };
         loop {
             tokio::select! {

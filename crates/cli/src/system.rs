@@ -17,13 +17,13 @@ use datafusion::common::{DataFusionError, Result as DataFusionResult};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tokio::runtime::Handle;
 use watershed_engine::checkpoint::{Checkpoint, Store};
-use watershed_lake::{table_provider, ExistingTable};
+use watershed_lake::{ExistingTable, table_provider};
 use watershed_types::{Error, Result};
 
 use crate::adapters::{open_lake, storage_options};
 use crate::project::Project;
 
-pub use tables::{newest_manifest, taken_requests, SYSTEM_TABLES};
+pub use tables::{SYSTEM_TABLES, newest_manifest, taken_requests};
 
 /// Where a project's checkpoint is, whether there is one or not.
 pub fn open_store(project: &Project, runtime: &Handle) -> Result<Store> {

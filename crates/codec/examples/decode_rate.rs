@@ -16,13 +16,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const ROWS: usize = 200_000;
 
 fn columns() -> Vec<ColumnSpec> {
-    let entries = Field::new(
-        "entries",
-        DataType::Struct(
-            vec![Field::new("key", DataType::Utf8View, false), Field::new("value", DataType::Utf8View, true)].into(),
-        ),
-        false,
-    );
+    let entries = Field::new("entries", DataType::Struct(vec![Field::new("key", DataType::Utf8View, false), Field::new("value", DataType::Utf8View, true)].into()), false);
     let column = |name: &str, data_type, nullable| ColumnSpec { name: name.to_owned(), data_type, nullable };
     vec![
         column("transaction_id", DataType::Utf8View, false),
@@ -49,13 +43,29 @@ fn rows() -> Vec<String> {
                     "\"currency\":\"{}\",\"merchant\":\"{}\",\"category\":\"{}\",\"status\":\"{}\",\"timestamp\":\"2024-03-{:02}T{:02}:{:02}:{:02}.{:03}Z\",",
                     "\"metadata\":{{\"channel\":\"{}\",\"device\":\"{}\",\"ip\":\"10.{}.{}.{}\"}},\"session\":{},\"tags\":[\"a\",\"b\"]}}\n"
                 ),
-                numbers.random::<u32>(), numbers.random::<u16>(), numbers.random_range(0..4096), numbers.random_range(0..4096),
-                numbers.random::<u64>() >> 16, numbers.random_range(0..1_000_000), numbers.random_range(1..5000), numbers.random_range(0..100),
-                pick(&["USD", "EUR", "GBP"]), pick(&["Corner Grocery Store", "Acme", "Blue Bottle Coffee"]),
-                pick(&["groceries", "travel", "electronics"]), pick(&["completed", "pending", "failed"]),
-                1 + row % 28, row % 24, row % 60, (row / 7) % 60, row % 1000,
-                pick(&["web", "mobile", "store"]), pick(&["ios", "android", "desktop"]),
-                numbers.random_range(0..256), numbers.random_range(0..256), numbers.random_range(0..256), row,
+                numbers.random::<u32>(),
+                numbers.random::<u16>(),
+                numbers.random_range(0..4096),
+                numbers.random_range(0..4096),
+                numbers.random::<u64>() >> 16,
+                numbers.random_range(0..1_000_000),
+                numbers.random_range(1..5000),
+                numbers.random_range(0..100),
+                pick(&["USD", "EUR", "GBP"]),
+                pick(&["Corner Grocery Store", "Acme", "Blue Bottle Coffee"]),
+                pick(&["groceries", "travel", "electronics"]),
+                pick(&["completed", "pending", "failed"]),
+                1 + row % 28,
+                row % 24,
+                row % 60,
+                (row / 7) % 60,
+                row % 1000,
+                pick(&["web", "mobile", "store"]),
+                pick(&["ios", "android", "desktop"]),
+                numbers.random_range(0..256),
+                numbers.random_range(0..256),
+                numbers.random_range(0..256),
+                row,
             )
         })
         .collect()
@@ -113,9 +123,7 @@ fn best(rounds: usize, bytes: usize, threads: usize, mut run: impl FnMut()) -> S
         seconds.push(start.elapsed().as_secs_f64());
     }
     seconds.sort_by(f64::total_cmp);
-    let show = |s: f64| {
-        format!("{:.2} M rows/s ({:.0} MB/s)", (ROWS * threads) as f64 / s / 1e6, (bytes * threads) as f64 / s / 1e6)
-    };
+    let show = |s: f64| format!("{:.2} M rows/s ({:.0} MB/s)", (ROWS * threads) as f64 / s / 1e6, (bytes * threads) as f64 / s / 1e6);
     format!("best {}, median {}", show(seconds[0]), show(seconds[rounds / 2]))
 }
 

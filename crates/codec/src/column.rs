@@ -90,9 +90,7 @@ impl Node {
             DataType::Int64 => Kind::Int64,
             DataType::Float32 => Kind::Float32,
             DataType::Float64 => Kind::Float64,
-            DataType::Decimal128(precision @ 1..=38, scale) if (0..=*precision as i8).contains(scale) => {
-                Kind::Decimal { precision: *precision, scale: *scale as u8 }
-            }
+            DataType::Decimal128(precision @ 1..=38, scale) if (0..=*precision as i8).contains(scale) => Kind::Decimal { precision: *precision, scale: *scale as u8 },
             DataType::Utf8View => Kind::String,
             DataType::BinaryView => Kind::Binary,
             DataType::Date32 => Kind::Date,
@@ -100,14 +98,10 @@ impl Node {
             DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if &**zone == "UTC" => Kind::Timestamp,
             DataType::List(item) => Kind::List(child(item)?),
             DataType::Map(entries, _) => match entries.data_type() {
-                DataType::Struct(pair) if pair.len() == 2 && pair[0].data_type() == &DataType::Utf8View => {
-                    Kind::Map(child(&pair[1])?)
-                }
+                DataType::Struct(pair) if pair.len() == 2 && pair[0].data_type() == &DataType::Utf8View => Kind::Map(child(&pair[1])?),
                 _ => return Err(unsupported(name, data_type)),
             },
-            DataType::Struct(fields) => {
-                Kind::Struct(Fields::new(fields.iter().map(|f| (f.name().as_str(), f.data_type(), f.is_nullable())))?)
-            }
+            DataType::Struct(fields) => Kind::Struct(Fields::new(fields.iter().map(|f| (f.name().as_str(), f.data_type(), f.is_nullable())))?),
             _ => return Err(unsupported(name, data_type)),
         };
         Ok(Node { kind, nullable, data_type: data_type.clone(), declared: declared(data_type) })
@@ -119,9 +113,8 @@ impl Node {
 }
 
 fn unsupported(name: &str, data_type: &DataType) -> Error {
-    Error::invalid("CODEC0001", format!("column \"{name}\": records cannot be decoded into {data_type}")).hint(
-        "Use BOOLEAN, SMALLINT, INT, BIGINT, REAL, DOUBLE, DECIMAL, VARCHAR, BYTEA, DATE, TIMESTAMP, arrays, MAP<VARCHAR, …> or STRUCT.",
-    )
+    Error::invalid("CODEC0001", format!("column \"{name}\": records cannot be decoded into {data_type}"))
+        .hint("Use BOOLEAN, SMALLINT, INT, BIGINT, REAL, DOUBLE, DECIMAL, VARCHAR, BYTEA, DATE, TIMESTAMP, arrays, MAP<VARCHAR, …> or STRUCT.")
 }
 
 /// The SQL name of a type.

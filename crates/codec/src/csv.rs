@@ -58,13 +58,7 @@ struct Found {
 }
 
 /// Decodes every record into a row.
-pub(crate) fn decode(
-    chunk: &RawChunk,
-    fields: &Fields,
-    options: &CsvOptions,
-    memory: &mut Memory,
-    out: &mut Output<'_>,
-) -> Result<()> {
+pub(crate) fn decode(chunk: &RawChunk, fields: &Fields, options: &CsvOptions, memory: &mut Memory, out: &mut Output<'_>) -> Result<()> {
     let bytes = out.bytes;
     let mut mapping: Vec<Option<usize>> = (0..fields.nodes.len()).map(Some).collect();
     let mut width = mapping.len();
@@ -120,9 +114,7 @@ fn record(
         Ok(()) => match found.fault {
             Some(fault) => Err(fault),
             None if alone && found.next < limit => Err(Fault::corrupt(found.end - start, "more than one line in a record")),
-            None if memory.cells.len() != width => {
-                Err(Fault::corrupt(end - start, format!("expected {width} fields, found {}", memory.cells.len())))
-            }
+            None if memory.cells.len() != width => Err(Fault::corrupt(end - start, format!("expected {width} fields, found {}", memory.cells.len()))),
             None => row(fields, options, mapping, &memory.cells, out),
         },
     };
@@ -159,14 +151,7 @@ fn row(fields: &Fields, options: &CsvOptions, mapping: &[Option<usize>], cells: 
 }
 
 /// Finds the fields of the record that starts at `start`.
-fn split(
-    bytes: &[u8],
-    start: usize,
-    limit: usize,
-    options: &CsvOptions,
-    cells: &mut Vec<Cell>,
-    side: &mut String,
-) -> Found {
+fn split(bytes: &[u8], start: usize, limit: usize, options: &CsvOptions, cells: &mut Vec<Cell>, side: &mut String) -> Found {
     let bytes = &bytes[..limit];
     cells.clear();
     let mut at = start;
@@ -174,18 +159,10 @@ fn split(
         let end;
         if bytes.get(at) == Some(&options.quote) {
             let Some((span, after)) = quoted(bytes, at, options.quote, side) else {
-                return Found {
-                    end: limit,
-                    next: limit,
-                    fault: Some(Fault::corrupt(at - start, "a quoted field without its closing quote")),
-                };
+                return Found { end: limit, next: limit, fault: Some(Fault::corrupt(at - start, "a quoted field without its closing quote")) };
             };
             cells.push(Cell { span, quoted: true });
-            end = if bytes.get(after) == Some(&b'\r') && matches!(bytes.get(after + 1), None | Some(b'\n')) {
-                after + 1
-            } else {
-                after
-            };
+            end = if bytes.get(after) == Some(&b'\r') && matches!(bytes.get(after + 1), None | Some(b'\n')) { after + 1 } else { after };
             if end < limit && bytes[end] != options.delimiter && bytes[end] != b'\n' {
                 let stop = memchr::memchr(b'\n', &bytes[end..]).map_or(limit, |n| end + n);
                 let fault = Some(Fault::corrupt(end - start, "text after the closing quote of a field"));
@@ -257,9 +234,7 @@ fn value(node: &Node, out: &mut Builder, text: &[u8], span: Span) -> Step<()> {
         Values::Date(values) => values.push(timestamp::date(text).ok_or_else(|| wrong(""))?),
         Values::Timestamp(values) => values.push(timestamp::timestamp(text).ok_or_else(|| wrong(""))?),
         Values::Binary { bytes, ends } => {
-            base64::engine::general_purpose::STANDARD
-                .decode_vec(text, bytes)
-                .map_err(|_| wrong(", which is not base64"))?;
+            base64::engine::general_purpose::STANDARD.decode_vec(text, bytes).map_err(|_| wrong(", which is not base64"))?;
             ends.push(bytes.len());
         }
         Values::List { .. } | Values::Map { .. } | Values::Struct { .. } => return Err(wrong("")),
@@ -296,8 +271,5 @@ fn is_number(text: &[u8]) -> bool {
         Some(at) => (&mantissa[..at], &mantissa[at + 1..]),
         None => (mantissa, &[][..]),
     };
-    whole.len() + fraction.len() > 0
-        && digits(whole)
-        && digits(fraction)
-        && exponent.is_none_or(|exponent| !exponent.is_empty() && digits(&exponent))
+    whole.len() + fraction.len() > 0 && digits(whole) && digits(fraction) && exponent.is_none_or(|exponent| !exponent.is_empty() && digits(&exponent))
 }

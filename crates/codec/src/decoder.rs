@@ -143,28 +143,17 @@ impl Decoder {
         match &format {
             Format::Json => {}
             Format::Csv(options) => {
-                if options.delimiter == options.quote
-                    || matches!(options.delimiter, b'\n' | b'\r')
-                    || matches!(options.quote, b'\n' | b'\r')
-                    || !options.quote.is_ascii()
-                {
-                    return Err(Error::invalid(
-                        "CODEC0001",
-                        "the CSV delimiter and quote must be two different characters, and no newlines",
-                    ));
+                if options.delimiter == options.quote || matches!(options.delimiter, b'\n' | b'\r') || matches!(options.quote, b'\n' | b'\r') || !options.quote.is_ascii() {
+                    return Err(Error::invalid("CODEC0001", "the CSV delimiter and quote must be two different characters, and no newlines"));
                 }
                 if let Some(at) = fields.nodes.iter().position(|node| node.is_nested()) {
-                    return Err(Error::invalid(
-                        "CODEC0001",
-                        format!("column \"{}\": CSV cannot carry {}", fields.names[at], fields.nodes[at].declared),
-                    )
-                    .hint("Declare it VARCHAR and parse it in the query, or use format = 'json'."));
+                    return Err(Error::invalid("CODEC0001", format!("column \"{}\": CSV cannot carry {}", fields.names[at], fields.nodes[at].declared))
+                        .hint("Declare it VARCHAR and parse it in the query, or use format = 'json'."));
                 }
             }
             Format::Text => {
                 if !matches!(&fields.nodes[..], [only] if matches!(only.kind, Kind::String)) {
-                    return Err(Error::invalid("CODEC0001", "format 'text' needs exactly one column, a VARCHAR")
-                        .hint("Declare one VARCHAR column, or use another format."));
+                    return Err(Error::invalid("CODEC0001", "format 'text' needs exactly one column, a VARCHAR").hint("Declare one VARCHAR column, or use another format."));
                 }
             }
         }
@@ -181,24 +170,12 @@ impl Decoder {
     /// Decodes a chunk.
     pub fn decode(&self, chunk: &RawChunk, scratch: &mut Scratch) -> Result<Decoded> {
         if chunk.bytes.len() > i32::MAX as usize {
-            return Err(Error::invalid(
-                "CODEC0002",
-                format!("a chunk of {} bytes is larger than 2 GiB", chunk.bytes.len()),
-            ));
+            return Err(Error::invalid("CODEC0002", format!("a chunk of {} bytes is larger than 2 GiB", chunk.bytes.len())));
         }
         self.adopt(scratch);
         let Scratch { columns, side, json: json_memory, csv: csv_memory, .. } = scratch;
         let whole = simdutf8::basic::from_utf8(&chunk.bytes).ok();
-        let mut out = Output {
-            bytes: &chunk.bytes,
-            whole,
-            columns,
-            side,
-            side_mark: 0,
-            records: Vec::new(),
-            rows: Vec::new(),
-            refused: Vec::new(),
-        };
+        let mut out = Output { bytes: &chunk.bytes, whole, columns, side, side_mark: 0, records: Vec::new(), rows: Vec::new(), refused: Vec::new() };
         match &self.format {
             Format::Csv(options) => csv::decode(chunk, &self.fields, options, csv_memory, &mut out)?,
             Format::Json => json::decode(self.reserve(chunk, &mut out)?, &self.fields, json_memory, &mut out),
@@ -208,8 +185,7 @@ impl Decoder {
         let masked = if whole.is_none() { masked(&chunk.bytes) } else { Vec::new() };
         let whole = whole.or_else(|| simdutf8::basic::from_utf8(&masked).ok());
         let text = Text { whole, bytes: &chunk.bytes, side };
-        let arrays: Result<Vec<_>, _> =
-            columns.iter_mut().zip(&self.fields.nodes).map(|(column, node)| column.finish(&node.data_type, text)).collect();
+        let arrays: Result<Vec<_>, _> = columns.iter_mut().zip(&self.fields.nodes).map(|(column, node)| column.finish(&node.data_type, text)).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         let batch = arrays
             .and_then(|arrays| RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options))
@@ -232,11 +208,7 @@ impl Decoder {
             // A decode that stopped half way may have left rows.
             scratch.columns.iter_mut().for_each(|column| column.truncate(0));
         } else {
-            *scratch = Scratch {
-                owner: self.id,
-                columns: self.fields.nodes.iter().map(Builder::new).collect(),
-                ..Scratch::default()
-            };
+            *scratch = Scratch { owner: self.id, columns: self.fields.nodes.iter().map(Builder::new).collect(), ..Scratch::default() };
         }
     }
 }

@@ -12,10 +12,7 @@ pub(crate) fn records(chunk: &RawChunk) -> Result<Vec<(u32, u32)>> {
         Framing::Ranges(ranges) => {
             for &(start, end) in ranges.iter() {
                 if start > end || end as usize > bytes.len() {
-                    return Err(Error::internal(
-                        "CODEC0003",
-                        format!("record {start}..{end} lies outside of its chunk of {} bytes", bytes.len()),
-                    ));
+                    return Err(Error::internal("CODEC0003", format!("record {start}..{end} lies outside of its chunk of {} bytes", bytes.len())));
                 }
             }
             Ok(ranges.to_vec())

@@ -142,8 +142,7 @@ pub(crate) fn decimal(text: &[u8], precision: u8, scale: u8) -> Result<i128, Mis
         return Ok(0);
     }
     let trailing = significant().rev().take_while(|d| *d == 0).count();
-    let shift =
-        exponent.saturating_sub(fraction.len() as i64).saturating_add(trailing as i64).saturating_add(i64::from(scale));
+    let shift = exponent.saturating_sub(fraction.len() as i64).saturating_add(trailing as i64).saturating_add(i64::from(scale));
     if shift < 0 {
         return Err(Misfit::Scale);
     }

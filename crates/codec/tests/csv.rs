@@ -33,16 +33,9 @@ fn fields_are_typed_and_spans_are_exact() {
     let decoded = decode(columns(), Format::Csv(CsvOptions::default()), &lines(text));
     assert_eq!(
         show(&decoded.batch),
-        [
-            "1|plain|12.50|2024-01-01T00:00:00|true",
-            "2|a, \"b\"\nc|NULL|NULL|NULL",
-            "3||7.50|NULL|false",
-            "4|a\"b|1.00|NULL|NULL",
-            "9|last|-0.50|2024-01-01T00:00:00|false",
-        ]
+        ["1|plain|12.50|2024-01-01T00:00:00|true", "2|a, \"b\"\nc|NULL|NULL|NULL", "3||7.50|NULL|false", "4|a\"b|1.00|NULL|NULL", "9|last|-0.50|2024-01-01T00:00:00|false",]
     );
-    let refused: Vec<_> =
-        decoded.refused.iter().map(|r| format!("{} {} {}", r.record, r.reason.as_str(), r.detail)).collect();
+    let refused: Vec<_> = decoded.refused.iter().map(|r| format!("{} {} {}", r.record, r.reason.as_str(), r.detail)).collect();
     assert_eq!(
         refused,
         [
@@ -74,13 +67,9 @@ fn a_header_maps_columns_by_name() {
 #[test]
 fn bad_bytes_cost_one_record_and_nested_types_are_refused_early() {
     let options = || Format::Csv(CsvOptions::default());
-    let decoded =
-        decode(vec![column("a", DataType::Utf8View, true)], options(), &lines(b"x\n\xff\"\"\n\"\xfe\"\"\"\ny\n".to_vec()));
+    let decoded = decode(vec![column("a", DataType::Utf8View, true)], options(), &lines(b"x\n\xff\"\"\n\"\xfe\"\"\"\ny\n".to_vec()));
     assert_eq!(show(&decoded.batch), ["x", "y"]);
-    assert_eq!(
-        decoded.refused.iter().map(|r| r.detail.as_str()).collect::<Vec<_>>(),
-        ["byte 1: not valid UTF-8", "byte 2: not valid UTF-8"]
-    );
+    assert_eq!(decoded.refused.iter().map(|r| r.detail.as_str()).collect::<Vec<_>>(), ["byte 1: not valid UTF-8", "byte 2: not valid UTF-8"]);
     let error = Decoder::new(vec![column("m", map_of(DataType::Int32), true)], options()).expect_err("no maps in CSV");
     assert_eq!(error.message(), "column \"m\": CSV cannot carry MAP<VARCHAR, INT>");
 }
@@ -91,8 +80,7 @@ fn any_bytes_split_into_records_in_order() {
     use rand::{Rng, SeedableRng};
     let mut random = SmallRng::seed_from_u64(9);
     for round in 0..50_000 {
-        let bytes: Vec<u8> =
-            (0..random.random_range(0..40)).map(|_| b"a1,,\"\"\n\r\xff\xc3\xa9"[random.random_range(0..11)]).collect();
+        let bytes: Vec<u8> = (0..random.random_range(0..40)).map(|_| b"a1,,\"\"\n\r\xff\xc3\xa9"[random.random_range(0..11)]).collect();
         let mut chunk = lines(bytes.clone());
         chunk.header = round % 3 == 0;
         let columns = vec![column("a", DataType::Utf8View, true), column("1", DataType::Int16, true)];
@@ -100,10 +88,7 @@ fn any_bytes_split_into_records_in_order() {
         let mut last = 0;
         for &(start, end) in &decoded.records {
             assert!(last <= start && start < end && end as usize <= bytes.len(), "{bytes:?}");
-            assert!(
-                bytes[last as usize..start as usize].iter().all(|b| chunk.header && last == 0 || b"\r\n".contains(b)),
-                "{bytes:?}"
-            );
+            assert!(bytes[last as usize..start as usize].iter().all(|b| chunk.header && last == 0 || b"\r\n".contains(b)), "{bytes:?}");
             last = end;
         }
     }

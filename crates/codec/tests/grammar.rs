@@ -12,9 +12,7 @@ use watershed_codec::Format;
 use watershed_types::Reason;
 
 fn suite() -> Vec<(String, Vec<u8>)> {
-    let decode = |text: &serde_json::Value| {
-        base64::engine::general_purpose::STANDARD.decode(text.as_str().unwrap_or_default()).expect("base64")
-    };
+    let decode = |text: &serde_json::Value| base64::engine::general_purpose::STANDARD.decode(text.as_str().unwrap_or_default()).expect("base64");
     include_str!("hostile-json/test_parsing.jsonl")
         .lines()
         .map(|line| {
@@ -22,8 +20,7 @@ fn suite() -> Vec<(String, Vec<u8>)> {
             let name = case["name"].as_str().expect("a name").to_owned();
             let bytes = match &case["repeat"] {
                 serde_json::Value::Array(repeat) => {
-                    let mut bytes =
-                        repeat[0].as_str().expect("text").repeat(repeat[1].as_u64().expect("count") as usize).into_bytes();
+                    let mut bytes = repeat[0].as_str().expect("text").repeat(repeat[1].as_u64().expect("count") as usize).into_bytes();
                     bytes.extend(decode(&case["tail"]));
                     bytes
                 }
@@ -139,11 +136,7 @@ fn corrupt_records_say_where() {
     assert_eq!(detail(b"{\"v\":1} x"), "byte 9: expected the end of the record after the object, found 'x'");
     assert_eq!(detail(b"{\"v\":\"\xff\"}"), "byte 7: not valid UTF-8");
     assert_eq!(detail(b"{\"w\":\"\\ud800\"}"), "byte 7: a lone surrogate in an escape");
-    assert_eq!(
-        detail(b"{\"v\":\"x\""),
-        "byte 9: expected ',' or '}', found the end of the record",
-        "corrupt wins over schema"
-    );
+    assert_eq!(detail(b"{\"v\":\"x\""), "byte 9: expected ',' or '}', found the end of the record", "corrupt wins over schema");
 }
 
 #[test]
@@ -155,16 +148,11 @@ fn depth_is_bounded_and_size_is_not() {
         assert_eq!((reason, detail.as_str()), (Reason::Corrupt, "byte 133: nested deeper than 128 levels"));
     }
     let long = "x".repeat(100 << 20);
-    let decoded =
-        decode(vec![column("v", DataType::Utf8View, false)], Format::Json, &lines(format!("{{\"v\":\"{long}\"}}\n")));
+    let decoded = decode(vec![column("v", DataType::Utf8View, false)], Format::Json, &lines(format!("{{\"v\":\"{long}\"}}\n")));
     assert_eq!(decoded.batch.column(0).as_string_view().value(0).len(), long.len());
     assert!(is_corrupt(long.into()));
     let many: String = (0..2_000_000).map(|n| format!("\"k{n}\":{n},")).collect();
-    let decoded = decode(
-        vec![column("m", map_of(DataType::Int64), false)],
-        Format::Json,
-        &lines(format!("{{\"m\":{{{many}\"k7\":-7}}}}")),
-    );
+    let decoded = decode(vec![column("m", map_of(DataType::Int64), false)], Format::Json, &lines(format!("{{\"m\":{{{many}\"k7\":-7}}}}")));
     assert_eq!(decoded.batch.column(0).as_map().value_length(0), 2_000_000);
     assert!(!is_corrupt(format!("{{{many}\"k7\":-7}}").into()));
 }

@@ -21,59 +21,29 @@ fn values_are_strict_by_type() {
     };
     let amount = || DataType::Decimal128(12, 2);
     assert_eq!(refused(amount(), "\"12.5\""), "column \"x\": expected DECIMAL(12,2), found the string \"12.5\"");
-    assert_eq!(
-        refused(amount(), "12.345"),
-        "column \"x\": expected DECIMAL(12,2), found the number 12.345, which has more than 2 fractional digits"
-    );
-    assert_eq!(
-        refused(amount(), "1e10"),
-        "column \"x\": expected DECIMAL(12,2), found the number 1e10, which has more than 10 digits before the point"
-    );
+    assert_eq!(refused(amount(), "12.345"), "column \"x\": expected DECIMAL(12,2), found the number 12.345, which has more than 2 fractional digits");
+    assert_eq!(refused(amount(), "1e10"), "column \"x\": expected DECIMAL(12,2), found the number 1e10, which has more than 10 digits before the point");
     assert_eq!(refused(DataType::Utf8View, "5"), "column \"x\": expected VARCHAR, found the number 5");
-    assert_eq!(
-        refused(DataType::Int16, "32768"),
-        "column \"x\": expected SMALLINT, found the number 32768, which is out of range"
-    );
-    assert_eq!(
-        refused(DataType::Int64, "9223372036854775808"),
-        "column \"x\": expected BIGINT, found the number 9223372036854775808, which is out of range"
-    );
+    assert_eq!(refused(DataType::Int16, "32768"), "column \"x\": expected SMALLINT, found the number 32768, which is out of range");
+    assert_eq!(refused(DataType::Int64, "9223372036854775808"), "column \"x\": expected BIGINT, found the number 9223372036854775808, which is out of range");
     assert_eq!(refused(DataType::Int32, "1.0"), "column \"x\": expected INT, found the number 1.0");
-    assert_eq!(
-        refused(DataType::Float64, "1e400"),
-        "column \"x\": expected DOUBLE, found the number 1e400, which is out of range"
-    );
-    assert_eq!(
-        refused(DataType::Float32, "1e39"),
-        "column \"x\": expected REAL, found the number 1e39, which is out of range"
-    );
+    assert_eq!(refused(DataType::Float64, "1e400"), "column \"x\": expected DOUBLE, found the number 1e400, which is out of range");
+    assert_eq!(refused(DataType::Float32, "1e39"), "column \"x\": expected REAL, found the number 1e39, which is out of range");
     assert_eq!(refused(DataType::Boolean, "1"), "column \"x\": expected BOOLEAN, found the number 1");
     assert_eq!(refused(DataType::Boolean, "{}"), "column \"x\": expected BOOLEAN, found an object");
-    assert!(
-        refused(TIMESTAMP, "\"2023-02-29\"")
-            .starts_with("column \"x\": expected TIMESTAMP, found the string \"2023-02-29\", which is")
-    );
-    assert!(
-        refused(DataType::Date32, "\"2024-1-1\"").starts_with("column \"x\": expected DATE, found the string \"2024-1-1\"")
-    );
-    assert_eq!(
-        refused(DataType::BinaryView, "\"a\""),
-        "column \"x\": expected BYTEA, found the string \"a\", which is not base64"
-    );
+    assert!(refused(TIMESTAMP, "\"2023-02-29\"").starts_with("column \"x\": expected TIMESTAMP, found the string \"2023-02-29\", which is"));
+    assert!(refused(DataType::Date32, "\"2024-1-1\"").starts_with("column \"x\": expected DATE, found the string \"2024-1-1\""));
+    assert_eq!(refused(DataType::BinaryView, "\"a\""), "column \"x\": expected BYTEA, found the string \"a\", which is not base64");
     assert_eq!(refused(DataType::Int32, "null"), "column \"x\" is NOT NULL but null");
     assert_eq!(refused(list_of(DataType::Int32, false), "[1,null]"), "column \"x[1]\" is NOT NULL but null");
-    assert_eq!(
-        refused(map_of(DataType::Int32), "{\"k\":\"v\"}"),
-        "column \"x['k']\": expected INT, found the string \"v\""
-    );
+    assert_eq!(refused(map_of(DataType::Int32), "{\"k\":\"v\"}"), "column \"x['k']\": expected INT, found the string \"v\"");
     let (reason, detail) = refusal(vec![column("x", DataType::Int32, false)], "{\"y\":1}");
     assert_eq!((reason, detail.as_str()), (Reason::Schema, "column \"x\" is NOT NULL but missing"));
 }
 
 #[test]
 fn every_type_reads_its_values() {
-    let inner =
-        DataType::Struct(vec![Field::new("a", DataType::Int32, true), Field::new("b", DataType::Utf8View, false)].into());
+    let inner = DataType::Struct(vec![Field::new("a", DataType::Int32, true), Field::new("b", DataType::Utf8View, false)].into());
     let columns = vec![
         column("bool", DataType::Boolean, true),
         column("small", DataType::Int16, true),
@@ -116,14 +86,8 @@ fn random_record(random: &mut SmallRng, good: bool) -> String {
     let mut fields = vec![
         format!("\"t\":{}", serde_json::json!(texts.choose(random))),
         format!("\"d\":{}.{:02}", random.random_range(-99..99), random.random_range(0..100)),
-        format!(
-            "\"l\":[{}]",
-            (0..random.random_range(0..4)).map(|n| format!("{{\"s\":\"i{n}\"}}")).collect::<Vec<_>>().join(",")
-        ),
-        format!(
-            "\"m\":{{{}}}",
-            (0..random.random_range(0..20)).map(|n| format!("\"k{n}\":{n}")).collect::<Vec<_>>().join(", ")
-        ),
+        format!("\"l\":[{}]", (0..random.random_range(0..4)).map(|n| format!("{{\"s\":\"i{n}\"}}")).collect::<Vec<_>>().join(",")),
+        format!("\"m\":{{{}}}", (0..random.random_range(0..20)).map(|n| format!("\"k{n}\":{n}")).collect::<Vec<_>>().join(", ")),
     ];
     if random.random_bool(0.3) {
         fields.swap(0, 3);
@@ -135,15 +99,7 @@ fn random_record(random: &mut SmallRng, good: bool) -> String {
         fields.insert(1, "\"extra\" : [1, {\"t\":2}]".to_owned());
     }
     if !good {
-        let bad = [
-            "\"d\":1.234",
-            "\"l\":[{\"s\":\"x\"},{\"s\":1}]",
-            "\"m\":{\"a\":1,\"b\":true}",
-            "\"t\":null",
-            "\"t\":\"\\ud800\"",
-            "\"q\":+1",
-            "\"l\":[{}]",
-        ];
+        let bad = ["\"d\":1.234", "\"l\":[{\"s\":\"x\"},{\"s\":1}]", "\"m\":{\"a\":1,\"b\":true}", "\"t\":null", "\"t\":\"\\ud800\"", "\"q\":+1", "\"l\":[{}]"];
         let mut at = random.random_range(0..fields.len() + 1);
         let bad = *bad.choose(random).expect("some");
         // A later good value of the same key would heal it.
@@ -176,16 +132,12 @@ fn refused_records_leave_no_trace() {
                 (good, random_record(&mut random, good))
             })
             .collect();
-        let join = |keep: &dyn Fn(bool) -> bool| -> String {
-            records.iter().filter(|r| keep(r.0)).map(|r| r.1.clone() + "\n").collect()
-        };
+        let join = |keep: &dyn Fn(bool) -> bool| -> String { records.iter().filter(|r| keep(r.0)).map(|r| r.1.clone() + "\n").collect() };
         let mixed = decoder.decode(&lines(join(&|_| true)), &mut scratch).expect("decodes");
         let clean = decode(columns(), Format::Json, &lines(join(&|good| good)));
         assert_eq!(clean.refused, []);
         assert_eq!(mixed.batch, clean.batch);
-        let good = |wanted: bool| {
-            records.iter().enumerate().filter(move |r| r.1.0 == wanted).map(|r| r.0 as u32).collect::<Vec<_>>()
-        };
+        let good = |wanted: bool| records.iter().enumerate().filter(move |r| r.1.0 == wanted).map(|r| r.0 as u32).collect::<Vec<_>>();
         assert_eq!(mixed.rows, good(true));
         assert_eq!(mixed.refused.iter().map(|r| r.record).collect::<Vec<_>>(), good(false));
         // A key given twice forces the careful reading; the values must be those of the quick one.
@@ -196,11 +148,7 @@ fn refused_records_leave_no_trace() {
 
 #[test]
 fn text_takes_whole_lines() {
-    let decoded = decode(
-        vec![column("line", DataType::Utf8View, false)],
-        Format::Text,
-        &lines(b"one\r\n\ntwo \xff\n three".to_vec()),
-    );
+    let decoded = decode(vec![column("line", DataType::Utf8View, false)], Format::Text, &lines(b"one\r\n\ntwo \xff\n three".to_vec()));
     assert_eq!(show(&decoded.batch), ["one", " three"]);
     assert_eq!((decoded.refused[0].record, decoded.refused[0].detail.as_str()), (1, "byte 5: not valid UTF-8"));
     assert!(Decoder::new(vec![column("n", DataType::Int32, true)], Format::Text).is_err());
@@ -215,31 +163,17 @@ fn values_are_those_that_serde_json_reads() {
     let mut wanted = Vec::new();
     for row in 0..20_000u32 {
         let string: String = (0..random.random_range(0..30)).map(|_| random.random_range('\u{1}'..'\u{2ff}')).collect();
-        let float = format!(
-            "{}{}e{}",
-            random.random_range(-99..99),
-            [".5", "", ".000123456789012345"][row as usize % 3],
-            random.random_range(-300..300)
-        );
-        let record = format!(
-            "{{ \"s\":{},\"i\" : {},\n\"f\":{float}}}",
-            serde_json::json!(string),
-            random.random::<i64>() >> (row % 64)
-        );
+        let float = format!("{}{}e{}", random.random_range(-99..99), [".5", "", ".000123456789012345"][row as usize % 3], random.random_range(-300..300));
+        let record = format!("{{ \"s\":{},\"i\" : {},\n\"f\":{float}}}", serde_json::json!(string), random.random::<i64>() >> (row % 64));
         let record = record.replace('\n', if row % 5 == 0 { "\t" } else { " " });
         wanted.push(serde_json::from_str::<serde_json::Value>(&record).expect("JSON"));
         text += &record;
         text.push('\n');
     }
-    let columns = vec![
-        column("f", DataType::Float64, true),
-        column("i", DataType::Int64, true),
-        column("s", DataType::Utf8View, true),
-    ];
+    let columns = vec![column("f", DataType::Float64, true), column("i", DataType::Int64, true), column("s", DataType::Utf8View, true)];
     let decoded = decode(columns, Format::Json, &lines(text));
     assert_eq!(decoded.refused, []);
-    let (floats, integers) =
-        (decoded.batch.column(0).as_primitive::<Float64Type>(), decoded.batch.column(1).as_primitive::<Int64Type>());
+    let (floats, integers) = (decoded.batch.column(0).as_primitive::<Float64Type>(), decoded.batch.column(1).as_primitive::<Int64Type>());
     for (row, wanted) in wanted.iter().enumerate() {
         assert_eq!(Some(integers.value(row)), wanted["i"].as_i64());
         assert_eq!(Some(decoded.batch.column(2).as_string_view().value(row)), wanted["s"].as_str());
@@ -254,8 +188,7 @@ fn a_chunk_that_breaks_its_contract_is_an_error_and_a_scratch_serves_many_decode
     use watershed_ports::Framing;
     let mut scratch = Scratch::default();
     let numbers = Decoder::new(vec![column("n", DataType::Int32, true)], Format::Json).expect("supported");
-    let texts = Decoder::new(vec![column("t", DataType::Utf8View, true), column("n", DataType::Int64, true)], Format::Json)
-        .expect("supported");
+    let texts = Decoder::new(vec![column("t", DataType::Utf8View, true), column("n", DataType::Int64, true)], Format::Json).expect("supported");
     let ranges = |ranges: &[(u32, u32)]| chunk("{\"n\":1}{\"t\":\"x\"}é", Framing::Ranges(ranges.into()));
     for _ in 0..2 {
         let decoded = numbers.decode(&ranges(&[(0, 7), (0, 0), (7, 16), (16, 17)]), &mut scratch).expect("decodes");

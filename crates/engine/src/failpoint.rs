@@ -13,9 +13,7 @@ struct Armed {
 static ARMED: OnceLock<Armed> = OnceLock::new();
 
 /// Every place, in the order of a commit.
-pub const PLACES: [&str; 9] = [
-    "tick", "before_seal", "after_seal", "after_state", "after_prepare", "after_first_sink", "after_sinks", "after_complete", "after_prune",
-];
+pub const PLACES: [&str; 9] = ["tick", "before_seal", "after_seal", "after_state", "after_prepare", "after_first_sink", "after_sinks", "after_complete", "after_prune"];
 
 /// Arms a place from `name` or `name:n`; false if there is no such place.
 pub fn arm(text: &str) -> bool {

@@ -12,14 +12,20 @@ pub fn value_as_json(column: &ArrayRef, row: usize) -> Value {
     }
     match column.data_type() {
         DataType::Boolean => Value::Bool(column.as_boolean().value(row)),
-        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64
-        | DataType::Float32 | DataType::Float64 => {
+        DataType::Int8
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::UInt8
+        | DataType::UInt16
+        | DataType::UInt32
+        | DataType::UInt64
+        | DataType::Float32
+        | DataType::Float64 => {
             let text = plain(column, row);
             serde_json::from_str(&text).unwrap_or(Value::String(text))
         }
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            Value::String(crate::time::timestamp(column.as_primitive::<arrow::datatypes::TimestampMicrosecondType>().value(row)))
-        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => Value::String(crate::time::timestamp(column.as_primitive::<arrow::datatypes::TimestampMicrosecondType>().value(row))),
         DataType::Struct(fields) => {
             let columns = column.as_struct();
             Value::Object(fields.iter().zip(columns.columns()).map(|(f, c)| (f.name().clone(), value_as_json(c, row))).collect())

@@ -25,11 +25,9 @@ pub(crate) struct Listing {
 pub(crate) fn io_error(doing: &str, name: &str, error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            Error::denied("FILE0003", format!("not allowed to {doing} \"{name}\""))
-                .hint("Give the user that runs this process the right to read it.")
+            Error::denied("FILE0003", format!("not allowed to {doing} \"{name}\"")).hint("Give the user that runs this process the right to read it.")
         }
-        _ => Error::unavailable("FILE0004", format!("cannot {doing} \"{name}\""))
-            .hint("Check that the disk or mount is healthy; reading goes on from the same place."),
+        _ => Error::unavailable("FILE0004", format!("cannot {doing} \"{name}\"")).hint("Check that the disk or mount is healthy; reading goes on from the same place."),
     }
     .caused_by(error)
 }
@@ -41,9 +39,7 @@ pub(crate) fn store_error(doing: &str, name: &str, error: object_store::Error) -
         Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => {
             (Kind::Denied, "FILE0003", "Check the keys in the source's options (aws_access_key_id, …) and their rights.")
         }
-        Store::InvalidPath { .. } | Store::NotSupported { .. } | Store::NotImplemented { .. } => {
-            (Kind::Invalid, "FILE0005", "Check the URL in option \"path\".")
-        }
+        Store::InvalidPath { .. } | Store::NotSupported { .. } | Store::NotImplemented { .. } => (Kind::Invalid, "FILE0005", "Check the URL in option \"path\"."),
         _ => (Kind::Unavailable, "FILE0004", "Check the endpoint and the network; reading goes on from the same place."),
     };
     Error::new(kind, code, format!("cannot {doing} \"{name}\"")).hint(hint).caused_by(error)

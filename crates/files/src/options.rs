@@ -97,25 +97,19 @@ impl FilesOptions {
         let owner = options.owner().to_owned();
         let path = options.require("path")?;
         if path.trim().is_empty() {
-            return Err(Error::invalid("FILE0001", format!("{owner}: option \"path\" is empty"))
-                .hint("Name a file, a folder or a glob, such as 'data/*.ndjson'."));
+            return Err(Error::invalid("FILE0001", format!("{owner}: option \"path\" is empty")).hint("Name a file, a folder or a glob, such as 'data/*.ndjson'."));
         }
         let location = if path.contains("://") {
-            let settings = STORE_KEYS
-                .iter()
-                .filter_map(|key| Some(((*key).to_owned(), options.take(key)?)))
-                .collect();
+            let settings = STORE_KEYS.iter().filter_map(|key| Some(((*key).to_owned(), options.take(key)?))).collect();
             Location::Url { url: path, settings }
         } else {
             Location::Local(base.join(path))
         };
-        let unterminated = options.parse("unterminated_last_line", "'auto', 'take' or 'wait'", |text| {
-            match text.trim().to_ascii_lowercase().as_str() {
-                "auto" => Some(Unterminated::Auto),
-                "take" => Some(Unterminated::Take),
-                "wait" => Some(Unterminated::Wait),
-                _ => None,
-            }
+        let unterminated = options.parse("unterminated_last_line", "'auto', 'take' or 'wait'", |text| match text.trim().to_ascii_lowercase().as_str() {
+            "auto" => Some(Unterminated::Auto),
+            "take" => Some(Unterminated::Take),
+            "wait" => Some(Unterminated::Wait),
+            _ => None,
         })?;
         Ok(FilesOptions {
             owner,

@@ -8,8 +8,7 @@
 use glob::{MatchOptions, Pattern};
 use watershed_types::{Error, Result};
 
-const MATCHING: MatchOptions =
-    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
+const MATCHING: MatchOptions = MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
 
 /// The wildcard part of a path, relative to the folder before it. Empty: every name.
 #[derive(Debug, Clone, Default)]
@@ -22,8 +21,7 @@ impl NamePattern {
         let mut alternatives = Vec::new();
         for plain in expand_braces(text) {
             alternatives.push(Pattern::new(&plain).map_err(|error| {
-                Error::invalid("FILE0002", format!("the path pattern '{text}' cannot be read: {error}"))
-                    .hint("Use * ? ** [a-z] {a,b}; write [*] for a star in a name.")
+                Error::invalid("FILE0002", format!("the path pattern '{text}' cannot be read: {error}")).hint("Use * ? ** [a-z] {a,b}; write [*] for a star in a name.")
             })?);
         }
         Ok(Self { alternatives })

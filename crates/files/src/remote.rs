@@ -39,18 +39,11 @@ impl RemoteStorage {
                 .caused_by(error)
         };
         let parsed = Url::parse(base).map_err(|error| invalid(error.into()))?;
-        let (store, prefix) =
-            object_store::parse_url_opts(&parsed, settings.iter().map(|(k, v)| (k, v.clone()))).map_err(|e| invalid(e.into()))?;
+        let (store, prefix) = object_store::parse_url_opts(&parsed, settings.iter().map(|(k, v)| (k, v.clone()))).map_err(|e| invalid(e.into()))?;
         Self::with_store(url, store.into(), prefix, rest, runtime)
     }
 
-    pub(crate) fn with_store(
-        url: &str,
-        store: Arc<dyn ObjectStore>,
-        prefix: StorePath,
-        rest: Option<&str>,
-        runtime: Handle,
-    ) -> Result<Self> {
+    pub(crate) fn with_store(url: &str, store: Arc<dyn ObjectStore>, prefix: StorePath, rest: Option<&str>, runtime: Handle) -> Result<Self> {
         let pattern = rest.filter(|rest| !rest.is_empty()).map(NamePattern::parse).transpose()?;
         Ok(Self { url: url.to_owned(), store, prefix, pattern, single: false, runtime })
     }

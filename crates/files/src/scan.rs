@@ -5,7 +5,7 @@
 //! SUBTLE: a quote opens a CSV field only at the field's start. The delimiter is not known here, so a quote after a
 //! letter, a digit, a space or a byte beyond ASCII (`5" pipe`) is taken as part of the text.
 
-use memchr::{memchr, memchr2_iter, memchr_iter, memrchr};
+use memchr::{memchr, memchr_iter, memchr2_iter, memrchr};
 
 use crate::options::CsvFraming;
 

@@ -190,10 +190,8 @@ impl Source for FilesSource {
         self.list()?;
         let missing: Vec<&str> = self.files.values().filter(|file| !file.present).map(|file| &*file.name).collect();
         if let Some(first) = missing.first() {
-            self.notices.push(format!(
-                "{} file(s) read by earlier runs are no longer there, \"{first}\" among them; whatever they held beyond what was read is not read",
-                missing.len()
-            ));
+            self.notices
+                .push(format!("{} file(s) read by earlier runs are no longer there, \"{first}\" among them; whatever they held beyond what was read is not read", missing.len()));
         }
         self.stale = true;
         Ok(())

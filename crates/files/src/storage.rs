@@ -50,9 +50,7 @@ impl Storage {
     /// A reader of raw bytes `[offset, end)`; `None` if the file is gone.
     pub(crate) fn open(&self, name: &str, offset: u64, end: u64) -> Result<Option<BlockReader>> {
         Ok(match self {
-            Storage::Local(local) => {
-                local.open(name, offset)?.map(|file| BlockReader::Local { file, name: name.to_owned() })
-            }
+            Storage::Local(local) => local.open(name, offset)?.map(|file| BlockReader::Local { file, name: name.to_owned() }),
             Storage::Remote(remote) => Some(BlockReader::Remote(remote.open(name, offset, end))),
         })
     }
@@ -68,9 +66,7 @@ impl BlockReader {
     /// Appends up to `limit` bytes; 0 if there are no more at the moment.
     pub(crate) fn read_block(&mut self, limit: usize, into: &mut Vec<u8>) -> Result<usize> {
         match self {
-            BlockReader::Local { file, name } => {
-                local::read_block(file, limit, into).map_err(|error| io_error("read the file", name, error))
-            }
+            BlockReader::Local { file, name } => local::read_block(file, limit, into).map_err(|error| io_error("read the file", name, error)),
             BlockReader::Remote(remote) => remote.read_block(limit, into),
         }
     }

@@ -198,11 +198,8 @@ impl TrackedFile {
     }
 
     fn shorter(&self, size: u64, delivered: u64, unit: &str) -> Error {
-        Error::corrupt(
-            "FILE0006",
-            format!("file \"{}\" is shorter than what was read of it: it has {size} {unit}, {delivered} were read", self.name),
-        )
-        .hint("Put the file back as it was, or give the new content a new name; files may grow and disappear, never shrink.")
+        Error::corrupt("FILE0006", format!("file \"{}\" is shorter than what was read of it: it has {size} {unit}, {delivered} were read", self.name))
+            .hint("Put the file back as it was, or give the new content a new name; files may grow and disappear, never shrink.")
     }
 
     /// Drops everything read and not delivered.
@@ -241,11 +238,7 @@ impl TrackedFile {
         self.position.offset += records.len() as u64;
         self.position.record += scan::lines(&records);
         if records.len() as u64 > cx.max_line_bytes && scan::cut(&records, 1, cx.csv) == records.len() {
-            cx.notices.push(format!(
-                "file \"{}\" has a record of {} bytes at byte {offset}, more than max_line_bytes",
-                self.name,
-                records.len()
-            ));
+            cx.notices.push(format!("file \"{}\" has a record of {} bytes at byte {offset}, more than max_line_bytes", self.name, records.len()));
         }
         let header = self.header.as_ref().filter(|_| cx.csv.is_some_and(|csv| csv.header));
         let bytes = match header {
@@ -277,11 +270,8 @@ impl TrackedFile {
                 return Ok(Fill::Ready);
             }
             if self.tail.len() > LONGEST_RECORD {
-                return Err(Error::corrupt(
-                    "FILE0007",
-                    format!("file \"{}\" has a record of more than 1 GiB at byte {}", self.name, self.position.offset),
-                )
-                .hint("Check that its records end in line ends and, in CSV, that every quote is closed."));
+                return Err(Error::corrupt("FILE0007", format!("file \"{}\" has a record of more than 1 GiB at byte {}", self.name, self.position.offset))
+                    .hint("Check that its records end in line ends and, in CSV, that every quote is closed."));
             }
             self.check_damage()?;
             if !self.read_more()? {
@@ -293,9 +283,8 @@ impl TrackedFile {
     fn check_damage(&self) -> Result<()> {
         match &self.damage {
             None => Ok(()),
-            Some(damage) => Err(Error::corrupt("FILE0008", damage.clone()).hint(
-                "Replace it with an intact copy (test it with gzip -t or zstd -t), or move it away; the whole lines before the damage were read.",
-            )),
+            Some(damage) => Err(Error::corrupt("FILE0008", damage.clone())
+                .hint("Replace it with an intact copy (test it with gzip -t or zstd -t), or move it away; the whole lines before the damage were read.")),
         }
     }
 
@@ -405,8 +394,7 @@ impl TrackedFile {
         if self.decoder.is_none() {
             let kind = self.kind.unwrap_or(Kind::Plain);
             let resumed = self.raw_offset > self.raw.len() as u64;
-            self.decoder = Decoder::new(kind, resumed)
-                .map_err(|error| Error::internal("FILE0009", "cannot set up a decompressor").caused_by(error))?;
+            self.decoder = Decoder::new(kind, resumed).map_err(|error| Error::internal("FILE0009", "cannot set up a decompressor").caused_by(error))?;
         }
         Ok(self.reader.is_some())
     }
@@ -516,10 +504,7 @@ impl TrackedFile {
         let compressed = self.kind.is_some_and(|kind| kind != Kind::Plain);
         let complete = compressed && self.decoder.as_ref().is_some_and(Decoder::at_border);
         if compressed && !complete {
-            cx.notices.push(format!(
-                "file \"{}\" ends inside its compressed data at byte {}; its whole lines were read, waiting for the rest",
-                self.name, self.raw_offset
-            ));
+            cx.notices.push(format!("file \"{}\" ends inside its compressed data at byte {}; its whole lines were read, waiting for the rest", self.name, self.raw_offset));
             return Ok(None);
         }
         let blank = self.tail.iter().all(u8::is_ascii_whitespace);

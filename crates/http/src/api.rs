@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 
-use axum::body::{to_bytes, Body};
+use axum::body::{Body, to_bytes};
 use axum::extract::{Path, State};
-use axum::http::{header, HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde_json::json;
-use watershed_types::{near_miss, Error};
+use watershed_types::{Error, near_miss};
 
 use crate::body::BodyKind;
 use crate::log::Log;

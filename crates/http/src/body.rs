@@ -31,11 +31,7 @@ pub(crate) struct Records {
 /// Splits a body. Refuses a malformed array and a record larger than `max_record`.
 pub(crate) fn split(body: Bytes, kind: BodyKind, max_record: u64) -> Result<Records> {
     let first = body.iter().find(|b| !b.is_ascii_whitespace());
-    if kind == BodyKind::JsonArray || (kind == BodyKind::Auto && first == Some(&b'[')) {
-        split_array(&body, max_record)
-    } else {
-        split_lines(body, max_record)
-    }
+    if kind == BodyKind::JsonArray || (kind == BodyKind::Auto && first == Some(&b'[')) { split_array(&body, max_record) } else { split_lines(body, max_record) }
 }
 
 fn too_large(index: u32, size: usize, max_record: u64) -> Error {
@@ -72,9 +68,7 @@ fn split_lines(body: Bytes, max_record: u64) -> Result<Records> {
 
 fn split_array(body: &[u8], max_record: u64) -> Result<Records> {
     let elements: Vec<&RawValue> = serde_json::from_slice(body).map_err(|e| {
-        Error::invalid(trouble::BAD_ARRAY, format!("the body is not a JSON array: {e}"))
-            .hint("Send a JSON array of objects, or one JSON object a line.")
-            .definite()
+        Error::invalid(trouble::BAD_ARRAY, format!("the body is not a JSON array: {e}")).hint("Send a JSON array of objects, or one JSON object a line.").definite()
     })?;
     let mut bytes = Vec::with_capacity(body.len());
     for (index, element) in elements.iter().enumerate() {

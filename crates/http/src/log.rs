@@ -4,14 +4,14 @@ use std::fs::{self, File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{sync_channel, SyncSender, TrySendError};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use watershed_types::{Error, Result};
 
 use crate::appender::{Appender, Request};
-use crate::body::{by_key, split, BodyKind, Records};
+use crate::body::{BodyKind, Records, by_key, split};
 use crate::disk::{Disk, LocalDisk};
 use crate::options::HttpOptions;
 use crate::partition::Partition;
@@ -70,12 +70,7 @@ impl Log {
         for partition in &log.partitions {
             fs::create_dir_all(&partition.folder).map_err(fail)?;
             let (sender, receiver) = sync_channel(QUEUE);
-            let appender = Appender {
-                partition: Arc::clone(partition),
-                disk: Arc::clone(&disk),
-                segment_bytes: log.options.segment_bytes,
-                fsync: log.options.fsync,
-            };
+            let appender = Appender { partition: Arc::clone(partition), disk: Arc::clone(&disk), segment_bytes: log.options.segment_bytes, fsync: log.options.fsync };
             std::thread::Builder::new().name(format!("log-{name}-{}", partition.index)).spawn(move || appender.run(&receiver)).map_err(fail)?;
             log.queues.push(sender);
         }

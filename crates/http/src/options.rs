@@ -63,11 +63,9 @@ impl HttpOptions {
         within(&owner, "max_record", max_record, 1, max_body)?;
         let segment_bytes = options.bytes("segment_bytes")?.unwrap_or(standard.segment_bytes);
         within(&owner, "segment_bytes", segment_bytes, 4 << 10, 4 << 30)?;
-        let retention = options.parse("retention", "a duration such as '24h', or 'forever'", |text| {
-            match text.trim().eq_ignore_ascii_case("forever") {
-                true => Some(None),
-                false => parse_duration(text).map(Some),
-            }
+        let retention = options.parse("retention", "a duration such as '24h', or 'forever'", |text| match text.trim().eq_ignore_ascii_case("forever") {
+            true => Some(None),
+            false => parse_duration(text).map(Some),
         })?;
         Ok(Self {
             partitions: partitions as u32,
@@ -87,6 +85,5 @@ fn within(owner: &str, key: &str, value: u64, least: u64, most: u64) -> Result<(
     if (least..=most).contains(&value) {
         return Ok(());
     }
-    Err(Error::invalid("HTTP0010", format!("{owner}: option \"{key}\" is {value}, outside {least} to {most}"))
-        .hint(format!("Choose {key} between {least} and {most}.")))
+    Err(Error::invalid("HTTP0010", format!("{owner}: option \"{key}\" is {value}, outside {least} to {most}")).hint(format!("Choose {key} between {least} and {most}.")))
 }

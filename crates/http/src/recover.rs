@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 use watershed_types::Result;
 
 use crate::frame::{FrameFault, FrameHeader, HEADER, MAGIC};
-use crate::partition::{segment_path, Segment, State};
+use crate::partition::{Segment, State, segment_path};
 use crate::trouble;
 
 /// Reads a partition's folder. Cuts a torn tail unless `read_only`.
@@ -93,7 +93,5 @@ pub(crate) fn frame_at(bytes: &[u8], at: usize, offset: u64) -> std::result::Res
 
 /// True if a good header further on says that its group began after `at`.
 fn acknowledged_after(bytes: &[u8], at: usize) -> bool {
-    memchr::memmem::find_iter(&bytes[at..], &MAGIC).any(|found| {
-        found > 0 && FrameHeader::decode(&bytes[at + found..]).is_ok_and(|header| header.group_start > at as u64)
-    })
+    memchr::memmem::find_iter(&bytes[at..], &MAGIC).any(|found| found > 0 && FrameHeader::decode(&bytes[at + found..]).is_ok_and(|header| header.group_start > at as u64))
 }

@@ -62,7 +62,12 @@ fn reads_what_was_acknowledged_from_any_offset_in_any_slices_before_and_after_a_
     }
     assert!(std::fs::read_dir(folder.path().join("0")).expect("lists").count() > 3, "several segments");
     for restart in [false, true] {
-        let log = if restart { drop(Arc::clone(&log)); reopen_after(&log, folder.path()) } else { Arc::clone(&log) };
+        let log = if restart {
+            drop(Arc::clone(&log));
+            reopen_after(&log, folder.path())
+        } else {
+            Arc::clone(&log)
+        };
         for (offset, max_bytes) in [(0, 1), (0, 100), (0, 1 << 20), (1, 50), (77, 1 << 20), (all.len(), 10)] {
             assert_eq!(read_from(&log, offset as u64, max_bytes), all[offset..], "from {offset} by {max_bytes}");
         }
@@ -244,7 +249,12 @@ fn the_door_answers_in_http() {
         tokio::spawn(async move { axum::serve(listener, router).await });
         let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
         let call = async |method: &str, path: &str, body: Vec<u8>, encoding: &str| {
-            let request = hyper::Request::builder().method(method).uri(format!("http://{address}{path}")).header("content-encoding", encoding).body(Full::new(Bytes::from(body))).expect("a request");
+            let request = hyper::Request::builder()
+                .method(method)
+                .uri(format!("http://{address}{path}"))
+                .header("content-encoding", encoding)
+                .body(Full::new(Bytes::from(body)))
+                .expect("a request");
             let response = client.request(request).await.expect("an answer");
             let status = response.status().as_u16();
             let body = response.into_body().collect().await.expect("a body").to_bytes();

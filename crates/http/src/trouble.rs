@@ -31,22 +31,14 @@ pub(crate) const UNREADABLE: &str = "HTTP0025";
 
 /// A frame that should be there is not what it should be.
 pub(crate) fn damaged(log: &str, path: &Path, byte: u64, fault: FrameFault) -> Error {
-    Error::corrupt(DAMAGED, format!("log \"{log}\" is damaged: file \"{}\", byte {byte}: {fault}", path.display())).hint(
-        "Restore the file from a backup. Records before that byte are whole; nothing was skipped or deleted.",
-    )
+    Error::corrupt(DAMAGED, format!("log \"{log}\" is damaged: file \"{}\", byte {byte}: {fault}", path.display()))
+        .hint("Restore the file from a backup. Records before that byte are whole; nothing was skipped or deleted.")
 }
 
 /// Segments do not follow each other.
 pub(crate) fn gap(log: &str, path: &Path, end: u64, next: u64) -> Error {
-    Error::corrupt(
-        GAP,
-        format!(
-            "log \"{log}\" lacks the offsets {end} to {}: file \"{}\" ends at {end}, the next one starts at {next}",
-            next.saturating_sub(1),
-            path.display()
-        ),
-    )
-    .hint(format!("Restore the missing segment {end:020}.log into the same folder."))
+    Error::corrupt(GAP, format!("log \"{log}\" lacks the offsets {end} to {}: file \"{}\" ends at {end}, the next one starts at {next}", next.saturating_sub(1), path.display()))
+        .hint(format!("Restore the missing segment {end:020}.log into the same folder."))
 }
 
 /// An operation on a file of the log failed while opening or reading it.
@@ -63,8 +55,7 @@ pub(crate) fn write_failed(log: &str, dir: &Path, error: &io::Error, rolled_back
         true => (DISK_FULL, "Free some space, then send the records again."),
         false => (DISK_ERROR, "Check the disk, then send the records again."),
     };
-    let failed = Error::unavailable(code, format!("log \"{log}\" cannot write to folder \"{}\": {error}", dir.display()))
-        .hint(hint);
+    let failed = Error::unavailable(code, format!("log \"{log}\" cannot write to folder \"{}\": {error}", dir.display())).hint(hint);
     match rolled_back {
         true => failed.definite(),
         false => failed.indefinite(),
@@ -78,7 +69,5 @@ pub(crate) fn closed(log: &str) -> Error {
 
 /// The appender went away with the request in its hands.
 pub(crate) fn vanished(log: &str) -> Error {
-    Error::new(Kind::Unavailable, CLOSED, format!("log \"{log}\" was closed before it answered"))
-        .hint("Read the log's end before sending the records again.")
-        .indefinite()
+    Error::new(Kind::Unavailable, CLOSED, format!("log \"{log}\" was closed before it answered")).hint("Read the log's end before sending the records again.").indefinite()
 }

@@ -5,9 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{
-    ArrayRef, BinaryViewBuilder, Decimal128Array, Int32Array, MapBuilder, RecordBatch, StringViewBuilder, TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, BinaryViewBuilder, Decimal128Array, Int32Array, MapBuilder, RecordBatch, StringViewBuilder, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression as Codec, ZstdLevel};
@@ -60,9 +58,7 @@ fn batch(random: &mut Random, start: usize, hours: usize) -> Result<RecordBatch,
     }
     let second = 1_790_000_000_i64;
     let hour_of = |row: usize| (start + row) * hours / (1 << 20);
-    let timestamps: Vec<i64> = (0..BATCH)
-        .map(|row| (second + hour_of(row) as i64 * 3600) * 1_000_000 + (random.next() % 3_600_000_000) as i64)
-        .collect();
+    let timestamps: Vec<i64> = (0..BATCH).map(|row| (second + hour_of(row) as i64 * 3600) * 1_000_000 + (random.next() % 3_600_000_000) as i64).collect();
     let amounts: Vec<i128> = (0..BATCH).map(|_| i128::from(random.next() % 10_000_000)).collect();
     let hour: ArrayRef = Arc::new(Int32Array::from_iter_values((0..BATCH).map(|row| hour_of(row) as i32)));
     let whole = |value: i32| Arc::new(Int32Array::from(vec![value; BATCH])) as ArrayRef;
@@ -127,15 +123,12 @@ fn main() -> Any {
     std::fs::create_dir_all(&folder)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let batches: Vec<RecordBatch> =
-        (0..rows.div_ceil(BATCH)).map(|number| batch(&mut random, number * BATCH, 4)).collect::<Result<_, _>>()?;
+    let batches: Vec<RecordBatch> = (0..rows.div_ceil(BATCH)).map(|number| batch(&mut random, number * BATCH, 4)).collect::<Result<_, _>>()?;
     let rows = batches.len() * BATCH;
     let schema: SchemaRef = batches[0].schema();
     let rate = |time: Duration| format!("{:>6.2} M rows/s", rows as f64 / time.as_secs_f64() / 1e6);
     println!("{rows} rows x {} columns in batches of {BATCH}", schema.fields().len());
-    for (name, compression, codec) in
-        [("snappy", Compression::Snappy, Codec::SNAPPY), ("zstd 1", Compression::Zstd(1), Codec::ZSTD(ZstdLevel::try_new(1)?))]
-    {
+    for (name, compression, codec) in [("snappy", Compression::Snappy, Codec::SNAPPY), ("zstd 1", Compression::Zstd(1), Codec::ZSTD(ZstdLevel::try_new(1)?))] {
         for (shape, partitioned_by) in [("one folder", vec![]), ("by year, month, hour", vec!["year".to_owned(), "month".into(), "hour".into()])] {
             let mut options = LakeOptions::new(folder.join("lake").to_string_lossy());
             options.compression = compression;

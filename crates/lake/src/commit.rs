@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use chrono::Utc;
 use deltalake_core::kernel::transaction::CommitData;
-use deltalake_core::kernel::{new_metadata, Action, Add, Metadata, MetadataExt, Protocol, StructField, StructType, Transaction};
+use deltalake_core::kernel::{Action, Add, Metadata, MetadataExt, Protocol, StructField, StructType, Transaction, new_metadata};
 use deltalake_core::protocol::{DeltaOperation, OutputMode, SaveMode};
 use serde_json::json;
 use watershed_ports::{CommitOutcome, Staged};
@@ -102,11 +102,9 @@ impl Target<'_> {
         let missing = self.columns.missing_in(self.table, &head.schema, head.partition_columns())?;
         match missing.first() {
             None => Ok(()),
-            Some(field) => Err(error::incompatible(
-                self.table,
-                format!("another writer removed its column \"{}\"", field.name()),
-                "Restart the pipeline; it adds the column again.",
-            )),
+            Some(field) => {
+                Err(error::incompatible(self.table, format!("another writer removed its column \"{}\"", field.name()), "Restart the pipeline; it adds the column again."))
+            }
         }
     }
 
@@ -182,14 +180,8 @@ impl Target<'_> {
         let metadata = new_metadata(&self.columns.delta, &self.columns.partitioned_by, configuration)
             .and_then(|metadata| metadata.with_name(self.table.to_owned()))
             .map_err(|cause| failed(cause.into()))?;
-        let protocol: Protocol = serde_json::from_value(json!({ "minReaderVersion": 1, "minWriterVersion": 2 }))
-            .map_err(|cause| error::commit_failed(self.table, cause))?;
-        let operation = DeltaOperation::Create {
-            mode: SaveMode::ErrorIfExists,
-            location: self.place.url.clone(),
-            protocol: protocol.clone(),
-            metadata: metadata.clone(),
-        };
+        let protocol: Protocol = serde_json::from_value(json!({ "minReaderVersion": 1, "minWriterVersion": 2 })).map_err(|cause| error::commit_failed(self.table, cause))?;
+        let operation = DeltaOperation::Create { mode: SaveMode::ErrorIfExists, location: self.place.url.clone(), protocol: protocol.clone(), metadata: metadata.clone() };
         bytes(self.table, CommitData::new(vec![Action::Protocol(protocol), Action::Metadata(metadata)], operation, HashMap::new(), Vec::new()))
     }
 

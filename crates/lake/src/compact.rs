@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::sync::Arc;
 
-use arrow::array::{new_null_array, ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoArrow;
@@ -32,7 +32,7 @@ use crate::partition::Values;
 use crate::schema::convert;
 use crate::storage::{Place, Put};
 use crate::table::LakeTable;
-use crate::writer::{settle, FileEntry, OpenFile};
+use crate::writer::{FileEntry, OpenFile, settle};
 use crate::{error, head};
 
 /// What a compaction did.
@@ -101,8 +101,7 @@ impl LakeTable {
         let failed = |cause: deltalake_core::DeltaTableError| error::log_unreadable(&self.shared.name, cause);
         let log = &self.shared.place.log;
         let snapshot = Snapshot::try_new(log.as_ref(), None).await.map_err(failed)?;
-        let logical: Schema =
-            snapshot.schema().as_ref().try_into_arrow().map_err(|cause| error::log_unreadable(&self.shared.name, cause))?;
+        let logical: Schema = snapshot.schema().as_ref().try_into_arrow().map_err(|cause| error::log_unreadable(&self.shared.name, cause))?;
         let columns = crate::schema::Columns::new(&self.shared.name, Arc::new(logical), &self.shared.columns.partitioned_by)?;
         let mut partitions: BTreeMap<Values, Vec<Small>> = BTreeMap::new();
         let mut views = snapshot.file_views(log.as_ref(), None);
@@ -155,9 +154,7 @@ impl LakeTable {
         for file in bin {
             let unreadable = |cause: Box<dyn std::error::Error + Send + Sync>| error::file_unreadable(&self.shared.name, &file.path, cause);
             let content = self.shared.runtime.block_on(read(&self.shared.place, &file.path)).map_err(unreadable)?;
-            let reader = ParquetRecordBatchReaderBuilder::try_new(content)
-                .and_then(|builder| builder.with_batch_size(8192).build())
-                .map_err(|cause| unreadable(cause.into()))?;
+            let reader = ParquetRecordBatchReaderBuilder::try_new(content).and_then(|builder| builder.with_batch_size(8192).build()).map_err(|cause| unreadable(cause.into()))?;
             for batch in reader {
                 let batch = batch.and_then(|batch| fit(schema, &batch)).map_err(|cause| unreadable(cause.into()))?;
                 let target = match open {

@@ -44,9 +44,7 @@ pub(crate) fn write_failed(table: &str, path: &str, cause: impl Into<Cause>) -> 
 
 /// LAKE0006: a batch does not have the columns or values the table was opened for.
 pub(crate) fn bad_batch(table: &str, what: impl std::fmt::Display) -> Error {
-    Error::rejected("LAKE0006", format!("table \"{table}\": {what}"))
-        .hint("Correct or quarantine such rows in the query before they reach the table.")
-        .definite()
+    Error::rejected("LAKE0006", format!("table \"{table}\": {what}")).hint("Correct or quarantine such rows in the query before they reach the table.").definite()
 }
 
 /// LAKE0007: a log entry could not be written.
@@ -58,9 +56,7 @@ pub(crate) fn commit_failed(table: &str, cause: impl Into<Cause>) -> Error {
 
 /// LAKE0008: other writers kept winning.
 pub(crate) fn contended(table: &str, tries: usize) -> Error {
-    Error::conflict("LAKE0008", format!("table \"{table}\": other writers won {tries} times in a row"))
-        .hint("Stop other heavy writers of this table, then run again.")
-        .definite()
+    Error::conflict("LAKE0008", format!("table \"{table}\": other writers won {tries} times in a row")).hint("Stop other heavy writers of this table, then run again.").definite()
 }
 
 /// LAKE0009: what an epoch staged is gone or damaged.

@@ -113,16 +113,10 @@ impl Lake {
         for part in [folder, name] {
             let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
             if part.is_empty() || part.starts_with('.') || !part.chars().all(plain) {
-                return Err(error::bad_option(
-                    format!("'{part}' cannot name a table or folder of the lake"),
-                    "Use letters, digits, '_', '-' and '.', and do not start with '.'.",
-                ));
+                return Err(error::bad_option(format!("'{part}' cannot name a table or folder of the lake"), "Use letters, digits, '_', '-' and '.', and do not start with '.'."));
             }
         }
-        url.path_segments_mut()
-            .map_err(|()| error::location(self.root.as_str(), "it cannot have folders"))?
-            .pop_if_empty()
-            .extend([folder, name, ""]);
+        url.path_segments_mut().map_err(|()| error::location(self.root.as_str(), "it cannot have folders"))?.pop_if_empty().extend([folder, name, ""]);
         Ok(url)
     }
 

@@ -49,10 +49,7 @@ impl std::str::FromStr for Compression {
             ("lz4", _) => Ok(Self::Lz4),
             ("zstd", _) => Ok(Self::Zstd(1)),
             (_, Some(level @ 1..=22)) => Ok(Self::Zstd(level)),
-            _ => Err(error::bad_option(
-                format!("compression '{text}' is not known"),
-                "Write snappy, zstd, zstd(3), lz4 or none.",
-            )),
+            _ => Err(error::bad_option(format!("compression '{text}' is not known"), "Write snappy, zstd, zstd(3), lz4 or none.")),
         }
     }
 }
@@ -185,9 +182,8 @@ fn without_statistics(data_type: &DataType, path: Vec<String>, repeated: bool, o
 
 fn dictionary_wasted(chunk: &ColumnChunkMetaData) -> bool {
     let Some(dictionary_at) = chunk.dictionary_page_offset() else { return false };
-    let overflowed = chunk.page_encoding_stats().is_some_and(|pages| {
-        pages.iter().any(|page| page.page_type != PageType::DICTIONARY_PAGE && page.encoding == Encoding::PLAIN && page.count > 0)
-    });
+    let overflowed =
+        chunk.page_encoding_stats().is_some_and(|pages| pages.iter().any(|page| page.page_type != PageType::DICTIONARY_PAGE && page.encoding == Encoding::PLAIN && page.count > 0));
     let dictionary = (chunk.data_page_offset() - dictionary_at) as f64;
     overflowed || dictionary > 0.7 * chunk.compressed_size() as f64
 }

@@ -10,7 +10,7 @@ use deltalake_core::DeltaTable;
 use watershed_types::Result;
 
 use crate::error;
-use crate::storage::{directory_url, Place};
+use crate::storage::{Place, directory_url};
 
 /// A Delta table at a path or URL, as of now, for DataFusion. Call it again to see later commits.
 ///

@@ -16,7 +16,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, LargeListArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray};
-use arrow::compute::{cast_with_options, CastOptions};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use deltalake_core::kernel::{ArrayType, DataType as DeltaType, DecimalType, MapType, PrimitiveType, StructField, StructType};
@@ -51,31 +51,17 @@ fn stored_type(data_type: &DataType) -> Option<DataType> {
         DataType::FixedSizeBinary(_) => DataType::Binary,
         DataType::Date64 => DataType::Date32,
         DataType::Timestamp(_, _) => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
-        DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) | DataType::Decimal128(precision, scale)
-            if *scale >= 0 && *scale as u8 <= *precision =>
-        {
+        DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) | DataType::Decimal128(precision, scale) if *scale >= 0 && *scale as u8 <= *precision => {
             DataType::Decimal128(*precision, *scale)
         }
         DataType::Dictionary(_, value) => stored_type(value)?,
-        DataType::List(item) | DataType::ListView(item) | DataType::FixedSizeList(item, _) => {
-            DataType::List(Arc::new(Field::new("element", stored_type(item.data_type())?, true)))
-        }
-        DataType::LargeList(item) | DataType::LargeListView(item) => {
-            DataType::LargeList(Arc::new(Field::new("element", stored_type(item.data_type())?, true)))
-        }
-        DataType::Struct(fields) => DataType::Struct(
-            fields
-                .iter()
-                .map(|field| Some(Field::new(field.name(), stored_type(field.data_type())?, true)))
-                .collect::<Option<Fields>>()?,
-        ),
+        DataType::List(item) | DataType::ListView(item) | DataType::FixedSizeList(item, _) => DataType::List(Arc::new(Field::new("element", stored_type(item.data_type())?, true))),
+        DataType::LargeList(item) | DataType::LargeListView(item) => DataType::LargeList(Arc::new(Field::new("element", stored_type(item.data_type())?, true))),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| Some(Field::new(field.name(), stored_type(field.data_type())?, true))).collect::<Option<Fields>>()?),
         DataType::Map(entries, _) => {
             let DataType::Struct(pair) = entries.data_type() else { return None };
             let [key, value] = &pair[..] else { return None };
-            let pair = Fields::from(vec![
-                Field::new("key", stored_type(key.data_type())?, false),
-                Field::new("value", stored_type(value.data_type())?, true),
-            ]);
+            let pair = Fields::from(vec![Field::new("key", stored_type(key.data_type())?, false), Field::new("value", stored_type(value.data_type())?, true)]);
             DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(pair), false)), false)
         }
         _ => return None,
@@ -108,8 +94,7 @@ fn delta_type(data_type: &DataType) -> Option<DeltaType> {
 }
 
 fn delta_struct(fields: &Fields) -> Option<StructType> {
-    let fields: Option<Vec<StructField>> =
-        fields.iter().map(|field| Some(StructField::nullable(field.name(), delta_type(field.data_type())?))).collect();
+    let fields: Option<Vec<StructField>> = fields.iter().map(|field| Some(StructField::nullable(field.name(), delta_type(field.data_type())?))).collect();
     StructType::try_new(fields?).ok()
 }
 
@@ -256,14 +241,10 @@ fn assemble(schema: &SchemaRef, arrays: Vec<ArrayRef>, rows: usize) -> Result<Re
 fn same_type(one: &DeltaType, other: &DeltaType) -> bool {
     match (one, other) {
         (DeltaType::Array(one), DeltaType::Array(other)) => same_type(one.element_type(), other.element_type()),
-        (DeltaType::Map(one), DeltaType::Map(other)) => {
-            same_type(one.key_type(), other.key_type()) && same_type(one.value_type(), other.value_type())
-        }
+        (DeltaType::Map(one), DeltaType::Map(other)) => same_type(one.key_type(), other.key_type()) && same_type(one.value_type(), other.value_type()),
         (DeltaType::Struct(one), DeltaType::Struct(other)) => {
             one.fields().count() == other.fields().count()
-                && one.fields().zip(other.fields()).all(|(one, other)| {
-                    one.name() == other.name() && same_type(one.data_type(), other.data_type())
-                })
+                && one.fields().zip(other.fields()).all(|(one, other)| one.name() == other.name() && same_type(one.data_type(), other.data_type()))
         }
         // A table of another writer may say timestamp_ntz; our files hold the instant in UTC.
         (DeltaType::Primitive(PrimitiveType::TimestampNtz), DeltaType::Primitive(PrimitiveType::Timestamp)) => false,

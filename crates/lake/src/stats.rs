@@ -74,9 +74,7 @@ fn bounds(statistics: &Statistics) -> Leaf {
         Statistics::Boolean(found) => (found.min_opt().map(|v| whole(i128::from(*v))), found.max_opt().map(|v| whole(i128::from(*v)))),
         Statistics::Int32(found) => (found.min_opt().map(|v| whole(i128::from(*v))), found.max_opt().map(|v| whole(i128::from(*v)))),
         Statistics::Int64(found) => (found.min_opt().map(|v| whole(i128::from(*v))), found.max_opt().map(|v| whole(i128::from(*v)))),
-        Statistics::FixedLenByteArray(found) => {
-            (found.min_opt().and_then(|v| big_endian(v.data())), found.max_opt().and_then(|v| big_endian(v.data())))
-        }
+        Statistics::FixedLenByteArray(found) => (found.min_opt().and_then(|v| big_endian(v.data())), found.max_opt().and_then(|v| big_endian(v.data()))),
         Statistics::ByteArray(found) => (found.min_opt().and_then(|v| text(v.data())), found.max_opt().and_then(|v| text(v.data()))),
         Statistics::Float(_) | Statistics::Double(_) | Statistics::Int96(_) => (None, None),
     };

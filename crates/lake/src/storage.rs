@@ -16,7 +16,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use bytes::Bytes;
 use deltalake_core::kernel::transaction::TransactionError;
-use deltalake_core::logstore::{default_logstore, CommitOrBytes, LogStoreRef, ObjectStoreRef, StorageConfig};
+use deltalake_core::logstore::{CommitOrBytes, LogStoreRef, ObjectStoreRef, StorageConfig, default_logstore};
 use object_store::buffered::BufWriter;
 use object_store::memory::InMemory;
 use object_store::path::Path;

@@ -49,8 +49,7 @@ impl LakeTable {
     /// The table's columns as readers see them, those the query no longer has included.
     pub fn schema(&self) -> Result<SchemaRef> {
         let schema = self.head().schema.clone();
-        let arrow: arrow::datatypes::Schema =
-            schema.as_ref().try_into_arrow().map_err(|cause| error::log_unreadable(&self.shared.name, cause))?;
+        let arrow: arrow::datatypes::Schema = schema.as_ref().try_into_arrow().map_err(|cause| error::log_unreadable(&self.shared.name, cause))?;
         Ok(Arc::new(arrow))
     }
 

@@ -38,9 +38,7 @@ impl LakeTable {
             for file in self.named_files().await? {
                 let rows = match file.rows {
                     Some(rows) if !deep => rows,
-                    _ => footer_rows(&self.shared.place, &file.path)
-                        .await
-                        .map_err(|cause| error::file_unreadable(&self.shared.name, &file.path, cause))?,
+                    _ => footer_rows(&self.shared.place, &file.path).await.map_err(|cause| error::file_unreadable(&self.shared.name, &file.path, cause))?,
                 };
                 counts.rows += rows;
                 counts.files += 1;
@@ -79,11 +77,7 @@ impl LakeTable {
         let snapshot = Snapshot::try_new(log.as_ref(), None).await.map_err(failed)?;
         snapshot
             .file_views(log.as_ref(), None)
-            .map_ok(|view| Named {
-                path: view.path().into_owned(),
-                size: u64::try_from(view.size()).unwrap_or(0),
-                rows: view.num_records().map(|rows| rows as u64),
-            })
+            .map_ok(|view| Named { path: view.path().into_owned(), size: u64::try_from(view.size()).unwrap_or(0), rows: view.num_records().map(|rows| rows as u64) })
             .try_collect()
             .await
             .map_err(failed)

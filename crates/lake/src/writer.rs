@@ -35,7 +35,7 @@ use watershed_types::{Epoch, Result};
 use crate::partition::{self, Split, Values};
 use crate::properties::{Compression, Tuning};
 use crate::schema::Columns;
-use crate::storage::{sync_folders, Output, Place};
+use crate::storage::{Output, Place, sync_folders};
 use crate::{error, stats};
 
 /// Files a writer keeps open.
@@ -93,9 +93,7 @@ impl OpenFile {
         let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
         let failed = |cause: ParquetError| error::write_failed(&shared.name, &path, cause);
         let output = Output::create(&shared.place, &shared.runtime, &path).map_err(|cause| error::write_failed(&shared.name, &path, cause))?;
-        let options = ArrowWriterOptions::new()
-            .with_properties(shared.tuning.properties(first, shared.compression))
-            .with_skip_arrow_metadata(true);
+        let options = ArrowWriterOptions::new().with_properties(shared.tuning.properties(first, shared.compression)).with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(output, first.schema(), options).map_err(failed)?;
         Ok(Self { writer, schema: first.schema(), path, values, rows: 0, used: 0, synced_groups: 0, early: Vec::new() })
     }

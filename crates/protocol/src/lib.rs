@@ -20,6 +20,6 @@ mod recovery;
 
 pub use envelope::{checksum, open, seal};
 pub use ledger::{Account, LedgerRow};
-pub use manifest::{Claim, CommitRecord, Manifest, Metadata, OperatorState, Replayed, SinkReceipt, SourceProgress, StateFile, TickRecord, FORMAT};
+pub use manifest::{Claim, CommitRecord, FORMAT, Manifest, Metadata, OperatorState, Replayed, SinkReceipt, SourceProgress, StateFile, TickRecord};
 pub use paths::Paths;
-pub use recovery::{decide, Found, Verdict};
+pub use recovery::{Found, Verdict, decide};

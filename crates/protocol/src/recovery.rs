@@ -146,9 +146,6 @@ mod tests {
         assert_eq!(decide(&Found { committed: Epoch(3), ..base.clone() }), Verdict::Gap { prepared: Epoch(5), committed: Epoch(3) });
         assert_eq!(decide(&Found { committed: Epoch(6), ..base.clone() }), Verdict::Gap { prepared: Epoch(5), committed: Epoch(6) });
         let ahead = BTreeMap::from([("lake".to_owned(), Epoch(6))]);
-        assert_eq!(
-            decide(&Found { sinks: ahead, ..base }),
-            Verdict::SinkAhead { sink: "lake".to_owned(), shows: Epoch(6), prepared: Epoch(5) }
-        );
+        assert_eq!(decide(&Found { sinks: ahead, ..base }), Verdict::SinkAhead { sink: "lake".to_owned(), shows: Epoch(6), prepared: Epoch(5) });
     }
 }

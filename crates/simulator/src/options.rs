@@ -58,12 +58,7 @@ impl GeneratorOptions {
         let positive = |text: &str| text.trim().replace('_', "").parse().ok().filter(|v: &f64| v.is_finite() && *v > 0.0);
         let by_rate = if let Rate::PerSecond(rate) = rate { rate } else { profile.events_per_second };
         profile.events_per_second = options.parse("events_per_second", "a number above 0", positive)?.unwrap_or(by_rate);
-        for (key, share) in [
-            ("duplicates", &mut profile.duplicates),
-            ("invalid", &mut profile.invalid),
-            ("corrupt", &mut profile.corrupt),
-            ("late", &mut profile.late),
-        ] {
+        for (key, share) in [("duplicates", &mut profile.duplicates), ("invalid", &mut profile.invalid), ("corrupt", &mut profile.corrupt), ("late", &mut profile.late)] {
             if let Some(given) = options.parse(key, "a share between 0 and 1, such as '0.01'", parse_share)? {
                 *share = given;
             }
@@ -77,13 +72,7 @@ impl GeneratorOptions {
             profile.start_micros = micros;
         }
         let partitions = options.parse("partitions", "a whole number from 1 to 1024", |text| whole(text, 1_024))?;
-        Ok(GeneratorOptions {
-            rows,
-            rate,
-            start_now: start == Some(None),
-            partitions: partitions.unwrap_or(1) as u32,
-            profile,
-        })
+        Ok(GeneratorOptions { rows, rate, start_now: start == Some(None), partitions: partitions.unwrap_or(1) as u32, profile })
     }
 }
 

@@ -13,16 +13,14 @@ const REACH: u64 = 2_000;
 const MINUTE: i64 = 60_000_000;
 
 const CURRENCIES: [&str; 4] = ["USD", "USD", "EUR", "GBP"];
-const CATEGORIES: [&str; 8] =
-    ["groceries", "fuel", "travel", "electronics", "restaurants", "health", "clothing", "entertainment"];
+const CATEGORIES: [&str; 8] = ["groceries", "fuel", "travel", "electronics", "restaurants", "health", "clothing", "entertainment"];
 const STATUSES: [&str; 16] = [
-    "approved", "approved", "approved", "approved", "approved", "approved", "approved", "approved", "approved",
-    "approved", "approved", "approved", "declined", "declined", "pending", "refunded",
+    "approved", "approved", "approved", "approved", "approved", "approved", "approved", "approved", "approved", "approved", "approved", "approved", "declined", "declined",
+    "pending", "refunded",
 ];
 const DEVICES: [&str; 4] = ["ios", "android", "browser", "terminal"];
 const CHANNELS: [&str; 4] = ["web", "app", "store", "phone"];
-const MERCHANTS: [&str; 8] =
-    ["Northwind Market", "Blue Harbor Cafe", "Cedar Books", "Summit Outdoor", "Metro Fuel", "Lumen Electric", "Olive & Thyme", "Parkside Pharmacy"];
+const MERCHANTS: [&str; 8] = ["Northwind Market", "Blue Harbor Cafe", "Cedar Books", "Summit Outdoor", "Metro Fuel", "Lumen Electric", "Olive & Thyme", "Parkside Pharmacy"];
 
 /// What is simulated.
 #[derive(Debug, Clone, PartialEq)]
@@ -178,11 +176,7 @@ impl Simulator {
         let hot_customers = (customers / 5).max(1);
         let roll = dice.roll(Purpose::Customer as u64);
         let which = roll.rotate_left(32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        if roll < self.hot || customers == hot_customers {
-            below(which, hot_customers)
-        } else {
-            hot_customers + below(which, customers - hot_customers)
-        }
+        if roll < self.hot || customers == hot_customers { below(which, hot_customers) } else { hot_customers + below(which, customers - hot_customers) }
     }
 
     /// Appends the record of an index, without a line end, and says what it is.

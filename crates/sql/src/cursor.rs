@@ -172,10 +172,7 @@ impl<'a> Cursor<'a> {
     /// What a string literal says, if the current token is one.
     pub fn string(&self) -> Option<String> {
         match self.peek() {
-            Token::SingleQuotedString(text)
-            | Token::EscapedStringLiteral(text)
-            | Token::UnicodeStringLiteral(text)
-            | Token::NationalStringLiteral(text) => Some(text.clone()),
+            Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) | Token::UnicodeStringLiteral(text) | Token::NationalStringLiteral(text) => Some(text.clone()),
             Token::DollarQuotedString(text) => Some(text.value.clone()),
             _ => None,
         }

@@ -3,7 +3,7 @@
 //! **Owns** calling the parser on tokens of ours and turning its errors into ours. **Does not own** the tokens: they keep
 //! their places in the file, so that its errors and spans point there.
 
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use datafusion::sql::sqlparser::ast::{Expr, Query, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
@@ -12,10 +12,10 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use std::ops::ControlFlow;
 use watershed_types::{Error, Result};
 
-use crate::cursor::{describe, Cut};
+use crate::cursor::{Cut, describe};
 use crate::error::code;
 use crate::names::PLACEHOLDER_PREFIX;
-use crate::text::{lower_first, Spot, Text};
+use crate::text::{Spot, Text, lower_first};
 
 /// The parser's own depth: several of its levels go into one bracket.
 const RECURSION_LIMIT: usize = 100;

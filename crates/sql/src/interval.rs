@@ -53,10 +53,7 @@ fn calendar(spot: crate::text::Spot<'_>) -> watershed_types::Error {
 }
 
 fn is_calendar_unit(word: &str) -> bool {
-    matches!(
-        word.to_ascii_lowercase().as_str(),
-        "month" | "months" | "mon" | "mons" | "year" | "years" | "quarter" | "quarters" | "decade" | "decades"
-    )
+    matches!(word.to_ascii_lowercase().as_str(), "month" | "months" | "mon" | "mons" | "year" | "years" | "quarter" | "quarters" | "decade" | "decades")
 }
 
 fn unit_micros(word: &str) -> Option<i128> {
@@ -123,10 +120,8 @@ fn scaled(number: &str, unit: i128) -> Option<i128> {
         None => (1, number.strip_prefix('+').unwrap_or(number)),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let is_number = !(whole.is_empty() && fraction.is_empty())
-        && whole.len() <= 18
-        && fraction.len() <= DECIMALS as usize
-        && whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit());
+    let is_number =
+        !(whole.is_empty() && fraction.is_empty()) && whole.len() <= 18 && fraction.len() <= DECIMALS as usize && whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit());
     if !is_number {
         return None;
     }

@@ -32,8 +32,8 @@ mod types;
 mod tests;
 
 pub use definitions::{
-    ColumnDef, ColumnKind, ConstraintDef, Definitions, MetadataColumn, OnViolation, Place, QueryDef, Relation, RelationInput,
-    RelationKind, SinkDef, SourceDef, SqlFile, StaticDef, TableDef, ViewDef, WatermarkDef,
+    ColumnDef, ColumnKind, ConstraintDef, Definitions, MetadataColumn, OnViolation, Place, QueryDef, Relation, RelationInput, RelationKind, SinkDef, SourceDef, SqlFile, StaticDef,
+    TableDef, ViewDef, WatermarkDef,
 };
 pub use error::{error_at, picture};
 

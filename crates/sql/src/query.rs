@@ -5,18 +5,16 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, ObjectName, ObjectNamePart, Query, Select, SetExpr, TableAlias, TableFactor, VisitMut, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{Expr, ObjectName, ObjectNamePart, Query, Select, SetExpr, TableAlias, TableFactor, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use watershed_types::{Error, Result};
 
-use crate::cursor::{is_word, Cursor, Cut, Named};
+use crate::QueryDef;
+use crate::cursor::{Cursor, Cut, Named, is_word};
 use crate::error::code;
 use crate::foreign;
-use crate::relations::{default_alias, extract, Extracted, CALLS};
+use crate::relations::{CALLS, Extracted, default_alias, extract};
 use crate::text::{Spot, Text};
-use crate::QueryDef;
 
 /// Reads the rest of the statement as a query. Also every mention of a name it reads.
 pub(crate) fn parse<'a>(cursor: &mut Cursor<'a>, numbers: &mut usize) -> Result<(QueryDef, Vec<Named<'a>>)> {
@@ -56,9 +54,7 @@ pub(crate) fn parse<'a>(cursor: &mut Cursor<'a>, numbers: &mut usize) -> Result<
 
 /// A forgotten `;`: left in, `CREATE` would be read as an alias and the error stand behind it.
 fn refuse_next_statement<'a>(text: &'a Text<'a>, cut: &Cut<'a>) -> Result<()> {
-    let starts = |first: &Token, second: &Token| {
-        is_word(first, "CREATE") && ["OR", "SOURCE", "TABLE", "VIEW", "SINK", "STATIC"].iter().any(|word| is_word(second, word))
-    };
+    let starts = |first: &Token, second: &Token| is_word(first, "CREATE") && ["OR", "SOURCE", "TABLE", "VIEW", "SINK", "STATIC"].iter().any(|word| is_word(second, word));
     for pair in cut.tokens.windows(2) {
         if let [first, second] = pair
             && starts(&first.token, &second.token)
@@ -192,9 +188,7 @@ impl<'a> Rewriter<'a, '_> {
         let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident().map(folded)).collect();
         let spot = self.text.spot(datafusion::sql::sqlparser::ast::Spanned::span(name));
         let written = parts.join(".");
-        let placeholder = self.extracted.outermost.iter().copied().find(|index| {
-            self.extracted.relations.get(*index).is_some_and(|relation| relation.placeholder == written)
-        });
+        let placeholder = self.extracted.outermost.iter().copied().find(|index| self.extracted.relations.get(*index).is_some_and(|relation| relation.placeholder == written));
         let Some(index) = placeholder else {
             if parts.len() > 1 || !self.is_with_name(&written) {
                 self.uses.push(Named { value: written, spot });

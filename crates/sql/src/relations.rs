@@ -8,13 +8,13 @@
 
 use datafusion::sql::sqlparser::ast::Ident;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
-use watershed_types::{near_miss, Error, Result};
+use watershed_types::{Error, Result, near_miss};
 
-use crate::cursor::{is_word, Cursor, Cut, Named};
+use crate::cursor::{Cursor, Cut, Named, is_word};
 use crate::error::code;
 use crate::names::PLACEHOLDER_PREFIX;
 use crate::text::{Spot, Text};
-use crate::{interval, Relation, RelationInput, RelationKind};
+use crate::{Relation, RelationInput, RelationKind, interval};
 
 /// The calls this module knows, also those that are not available yet.
 pub(crate) const CALLS: [&str; 5] = ["DEDUPLICATE", "TUMBLE", "HOP", "CUMULATE", "SESSION"];

@@ -4,12 +4,12 @@
 
 use std::collections::HashMap;
 
-use watershed_types::{near_miss, Error, Result};
+use watershed_types::{Error, Result, near_miss};
 
+use crate::Definitions;
 use crate::cursor::Named;
 use crate::error::code;
 use crate::statement::{Definition, Parsed};
-use crate::Definitions;
 
 /// Checks all statements of a project against each other.
 pub(crate) fn resolve(statements: Vec<Parsed<'_>>) -> Result<Definitions> {

@@ -5,7 +5,7 @@ mod messages;
 mod projects;
 mod queries;
 
-use crate::{parse_project, Definitions, SqlFile};
+use crate::{Definitions, SqlFile, parse_project};
 use watershed_types::Error;
 
 fn file(text: &str) -> SqlFile {

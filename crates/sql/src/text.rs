@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 use watershed_types::{Error, Result};
 
-use crate::cursor::{is_word, Cursor};
+use crate::cursor::{Cursor, is_word};
 use crate::error::{code, draw};
 use crate::foreign::guarded;
 use crate::{Place, SqlFile};
@@ -22,8 +22,32 @@ const DEEPEST_NESTING: usize = 60;
 const DEEPEST_CALLS: usize = 16;
 /// Words before a bracket that call nothing.
 const NOT_CALLS: [&str; 26] = [
-    "ALL", "AND", "ANY", "AS", "BETWEEN", "BY", "CASE", "ELSE", "EXCEPT", "EXISTS", "EXPECT", "IN", "INTERSECT", "LIKE", "NOT", "ON", "OR", "OVER",
-    "SELECT", "SETS", "THEN", "UNION", "USING", "VALUES", "WHEN", "WHERE",
+    "ALL",
+    "AND",
+    "ANY",
+    "AS",
+    "BETWEEN",
+    "BY",
+    "CASE",
+    "ELSE",
+    "EXCEPT",
+    "EXISTS",
+    "EXPECT",
+    "IN",
+    "INTERSECT",
+    "LIKE",
+    "NOT",
+    "ON",
+    "OR",
+    "OVER",
+    "SELECT",
+    "SETS",
+    "THEN",
+    "UNION",
+    "USING",
+    "VALUES",
+    "WHEN",
+    "WHERE",
 ];
 const LONGEST_STRETCH: usize = 4_000;
 
@@ -223,9 +247,7 @@ impl<'a> Spot<'a> {
 pub(crate) fn lower_first(message: &str) -> String {
     let mut characters = message.chars();
     match (characters.next(), characters.next()) {
-        (Some(first), Some(second)) if second.is_lowercase() => {
-            first.to_lowercase().chain(std::iter::once(second)).chain(characters).collect()
-        }
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(std::iter::once(second)).chain(characters).collect(),
         _ => message.to_owned(),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use datafusion::sql::sqlparser::tokenizer::Token;
-use watershed_types::{near_miss, Error, Result};
+use watershed_types::{Error, Result, near_miss};
 
 use crate::cursor::Cursor;
 use crate::error::code;
@@ -15,8 +15,30 @@ use crate::text::Spot;
 
 /// What to suggest for an unknown one.
 const KNOWN: [&str; 24] = [
-    "BOOLEAN", "SMALLINT", "INT", "INTEGER", "BIGINT", "REAL", "DOUBLE", "FLOAT", "DECIMAL", "NUMERIC", "VARCHAR", "TEXT", "CHAR",
-    "STRING", "BYTEA", "VARBINARY", "BINARY", "DATE", "TIMESTAMP", "TIMESTAMPTZ", "ARRAY", "MAP", "ROW", "STRUCT",
+    "BOOLEAN",
+    "SMALLINT",
+    "INT",
+    "INTEGER",
+    "BIGINT",
+    "REAL",
+    "DOUBLE",
+    "FLOAT",
+    "DECIMAL",
+    "NUMERIC",
+    "VARCHAR",
+    "TEXT",
+    "CHAR",
+    "STRING",
+    "BYTEA",
+    "VARBINARY",
+    "BINARY",
+    "DATE",
+    "TIMESTAMP",
+    "TIMESTAMPTZ",
+    "ARRAY",
+    "MAP",
+    "ROW",
+    "STRUCT",
 ];
 const LARGEST_PRECISION: u8 = 38;
 const DEFAULT_DECIMAL: (u8, i8) = (38, 10);

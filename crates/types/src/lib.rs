@@ -12,5 +12,5 @@ mod secret;
 
 pub use error::{Certainty, Error, Kind, Result};
 pub use ids::{Epoch, Generation, PartitionPosition, Positions, Reason, Zone};
-pub use options::{near_miss, parse_bytes, parse_duration, OptionValue, Options};
+pub use options::{OptionValue, Options, near_miss, parse_bytes, parse_duration};
 pub use secret::Secret;

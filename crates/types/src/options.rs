@@ -68,10 +68,7 @@ impl Options {
     }
     /// Takes a value that must be there.
     pub fn require(&mut self, key: &'static str) -> Result<String> {
-        self.take(key).ok_or_else(|| {
-            Error::invalid("SQL0102", format!("{} needs the option \"{key}\"", self.owner))
-                .hint(format!("Add {key} = '…' to its WITH clause."))
-        })
+        self.take(key).ok_or_else(|| Error::invalid("SQL0102", format!("{} needs the option \"{key}\"", self.owner)).hint(format!("Add {key} = '…' to its WITH clause.")))
     }
     /// Takes a value and parses it; `expected` says what it should look like.
     pub fn parse<T>(&mut self, key: &'static str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>> {
@@ -79,11 +76,8 @@ impl Options {
         let Some(value) = self.values.remove(key) else { return Ok(None) };
         match parse(value.expose()) {
             Some(parsed) => Ok(Some(parsed)),
-            None => Err(Error::invalid(
-                "SQL0103",
-                format!("{}: {}: option \"{key}\" is '{}', which is not {expected}", value.place, self.owner, value.shown()),
-            )
-            .hint(format!("Write {key} as {expected}."))),
+            None => Err(Error::invalid("SQL0103", format!("{}: {}: option \"{key}\" is '{}', which is not {expected}", value.place, self.owner, value.shown()))
+                .hint(format!("Write {key} as {expected}."))),
         }
     }
     /// Takes a size such as `64MB`.

@@ -18,8 +18,10 @@ pub fn run(arguments: CheckpointArguments) -> Result<u8> {
     let runtime = runtime()?;
     let store = open_store(&project, runtime.handle())?;
     let there = || {
-        Checkpoint::open(store.clone())?
-            .ok_or_else(|| Error::invalid("CLI0070", format!("there is no checkpoint at \"{}\"", store.describe(""))).hint("The project has not run yet: start it with `watershed run --once` or `watershed up`."))
+        Checkpoint::open(store.clone())?.ok_or_else(|| {
+            Error::invalid("CLI0070", format!("there is no checkpoint at \"{}\"", store.describe("")))
+                .hint("The project has not run yet: start it with `watershed run --once` or `watershed up`.")
+        })
     };
     match arguments.action {
         CheckpointAction::List => show::list(&there()?, arguments.format)?,

@@ -27,7 +27,7 @@ use watershed_types::{Error, Result};
 use crate::arguments::{DemoArguments, Format};
 use crate::commands::init;
 use crate::commands::up::Running;
-use crate::progress::{grouped, Progress};
+use crate::progress::{Progress, grouped};
 use crate::project::Project;
 use crate::session::{runtime, stop_on_signals};
 

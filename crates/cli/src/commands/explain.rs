@@ -1,6 +1,6 @@
 //! `watershed explain CODE`: the page of an error code, as it was when this binary was built.
 
-use watershed_types::{near_miss, Error, Result};
+use watershed_types::{Error, Result, near_miss};
 
 use crate::output::print;
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use watershed_simulator::{Profile, Simulator};
-use watershed_types::{near_miss, Error, Result};
+use watershed_types::{Error, Result, near_miss};
 
 use crate::arguments::InitArguments;
 
@@ -47,19 +47,12 @@ const TEMPLATES: [Template; 3] = [
             ("README.md", include_str!("../../templates/files/README.md")),
             ("data/readings-1.ndjson", include_str!("../../templates/files/data/readings-1.ndjson")),
         ],
-        next: &[
-            "watershed run --once",
-            "watershed query \"SELECT * FROM hourly ORDER BY window_start, sensor\"",
-            "watershed quarantine list",
-        ],
+        next: &["watershed run --once", "watershed query \"SELECT * FROM hourly ORDER BY window_start, sensor\"", "watershed quarantine list"],
     },
     Template {
         name: "blank",
         about: "one source and one table, to put your own in place of",
-        files: &[
-            ("pipelines.sql", include_str!("../../templates/blank/pipelines.sql")),
-            ("README.md", include_str!("../../templates/blank/README.md")),
-        ],
+        files: &[("pipelines.sql", include_str!("../../templates/blank/pipelines.sql")), ("README.md", include_str!("../../templates/blank/README.md"))],
         next: &[
             "watershed up                      # in a terminal of its own",
             "curl -X POST --data-binary '{\"id\": \"1\"}' http://127.0.0.1:8080/v1/ingest/events",
@@ -101,9 +94,8 @@ fn find(name: &str) -> Result<&'static Template> {
 }
 
 fn write(template: &Template, directory: &Path) -> Result<()> {
-    let fail = |e: std::io::Error| {
-        Error::unavailable("CLI0022", format!("cannot write to \"{}\"", directory.display())).hint("Choose a folder that this user may write to.").caused_by(e)
-    };
+    let fail =
+        |e: std::io::Error| Error::unavailable("CLI0022", format!("cannot write to \"{}\"", directory.display())).hint("Choose a folder that this user may write to.").caused_by(e);
     if directory.exists() && !directory.is_dir() {
         return Err(Error::conflict("CLI0021", format!("\"{}\" is a file", directory.display())).hint("Name a new or an empty folder."));
     }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use watershed_engine::operator::Step;
-use watershed_engine::plan::{describe, Plan, TablePlan};
+use watershed_engine::plan::{Plan, TablePlan, describe};
 use watershed_engine::time::interval;
 use watershed_protocol::OperatorState;
 use watershed_sql::OnViolation;
@@ -77,7 +77,12 @@ fn text(project: &Project, plan: &Plan, chains: &BTreeMap<String, OperatorState>
             text.push_str(&format!("  with {with}\n"));
         }
         match source.watermark {
-            Some((column, delay)) => text.push_str(&format!("  watermark on {}, {} behind; a silent partition is left out after {}\n", source.schema.field(column).name(), interval(delay), interval(source.idle_timeout))),
+            Some((column, delay)) => text.push_str(&format!(
+                "  watermark on {}, {} behind; a silent partition is left out after {}\n",
+                source.schema.field(column).name(),
+                interval(delay),
+                interval(source.idle_timeout)
+            )),
             None => text.push_str("  no watermark: no window over it ever closes but at `run --once --final`\n"),
         }
     }
@@ -146,6 +151,10 @@ fn as_json(project: &Project, plan: &Plan, chains: &BTreeMap<String, OperatorSta
         })
         .collect();
     let tables: Vec<Value> = plan.tables.iter().map(|t| table_json(plan, t, chains)).collect();
-    let sinks: Vec<Value> = plan.sinks.iter().map(|s| json!({ "name": s.name, "from": plan.tables[s.table].name, "connector": s.connector, "with": s.options.shown().collect::<BTreeMap<_, _>>() })).collect();
+    let sinks: Vec<Value> = plan
+        .sinks
+        .iter()
+        .map(|s| json!({ "name": s.name, "from": plan.tables[s.table].name, "connector": s.connector, "with": s.options.shown().collect::<BTreeMap<_, _>>() }))
+        .collect();
     json!({ "pipeline": project.name(), "sources": sources, "tables": tables, "sinks": sinks, "dropped_state": gone(plan, chains) })
 }

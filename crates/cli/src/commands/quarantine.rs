@@ -12,11 +12,11 @@ use std::time::Instant;
 use watershed_types::Result;
 
 use crate::arguments::{Format, QuarantineAction, QuarantineArguments};
-use crate::output::{count, print, Cell, Sheet};
+use crate::output::{Cell, Sheet, count, print};
 use crate::project::Project;
 use crate::session::runtime;
 
-use rows::{find, Row};
+use rows::{Row, find};
 
 /// Runs the command.
 pub fn run(arguments: QuarantineArguments, started: Instant) -> Result<u8> {

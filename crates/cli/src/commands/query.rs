@@ -12,7 +12,7 @@ use datafusion::prelude::SessionContext;
 use watershed_types::{Error, Result};
 
 use crate::arguments::{Format, QueryArguments};
-use crate::output::{count, print, Cell, Sheet};
+use crate::output::{Cell, Sheet, count, print};
 use crate::project::Project;
 use crate::session::runtime;
 use crate::system;

@@ -6,7 +6,7 @@ use watershed_types::Result;
 
 use crate::arguments::{Format, RunArguments};
 use crate::project::Project;
-use crate::session::{begin, runtime, RunOptions};
+use crate::session::{RunOptions, begin, runtime};
 
 /// Runs the command.
 pub fn run(arguments: RunArguments, started: Instant) -> Result<u8> {

@@ -15,11 +15,11 @@ use tokio::runtime::Runtime;
 use watershed_engine::run::Outcome;
 use watershed_types::{Error, Result};
 
-use crate::api::{bind, Server};
+use crate::api::{Server, bind};
 use crate::arguments::{Format, UpArguments};
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::session::{begin, runtime, stop_on_signals, RunOptions, Session};
+use crate::session::{RunOptions, Session, begin, runtime, stop_on_signals};
 
 /// Runs the command.
 pub fn run(arguments: UpArguments, started: Instant) -> Result<u8> {

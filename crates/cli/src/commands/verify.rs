@@ -23,7 +23,7 @@ use crate::project::Project;
 use crate::session::{plan, runtime};
 use crate::system::open_store;
 
-pub use finding::{report, Finding};
+pub use finding::{Finding, report};
 
 /// How often a moving target is looked at before what was found is believed.
 const LOOKS: usize = 5;

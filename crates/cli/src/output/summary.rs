@@ -7,7 +7,7 @@ use serde_json::json;
 use watershed_engine::run::Outcome;
 use watershed_protocol::Account;
 
-use super::{count, print, print_json, thousands, Cell, Sheet};
+use super::{Cell, Sheet, count, print, print_json, thousands};
 
 /// Adds the columns of an account to a row.
 pub fn account_cells(account: &Account) -> [Cell; 6] {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use watershed_engine::checkpoint::{read_state, Checkpoint};
-use watershed_engine::run::{pending_requests, quarantine_schema, REPLAY_SOURCE};
+use watershed_engine::checkpoint::{Checkpoint, read_state};
+use watershed_engine::run::{REPLAY_SOURCE, pending_requests, quarantine_schema};
 use watershed_protocol::{CommitRecord, Manifest};
 use watershed_types::{Epoch, Error, Result};
 
@@ -126,11 +126,7 @@ fn sinks(records: &[CommitRecord]) -> Built {
 }
 
 fn watermark_rows(rows: &[(String, String, i64)]) -> Built {
-    batch(vec![
-        ("source", texts(rows.iter().map(|r| r.0.as_str()))),
-        ("partition", texts(rows.iter().map(|r| r.1.as_str()))),
-        ("watermark", times(rows.iter().map(|r| Some(r.2)))),
-    ])
+    batch(vec![("source", texts(rows.iter().map(|r| r.0.as_str()))), ("partition", texts(rows.iter().map(|r| r.1.as_str()))), ("watermark", times(rows.iter().map(|r| Some(r.2))))])
 }
 
 fn state(manifest: Option<&Manifest>) -> Built {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::goldens::agrees_with_the_model;
-use crate::support::{finish, same, Cut, Dice, Project};
+use crate::support::{Cut, Dice, Project, finish, same};
 use crate::workload::{self, CATEGORIES};
 
 const KILLS_AT_LEAST: usize = 200;

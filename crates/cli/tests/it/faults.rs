@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use watershed_types::{Epoch, Generation, Kind};
 
 use crate::goldens::agrees_with_the_model;
-use crate::support::{bytes_below, finish, same, signal, Cut, Held, Project};
+use crate::support::{Cut, Held, Project, bytes_below, finish, same, signal};
 use crate::workload::{self, CATEGORIES};
 
 /// Lines with an `id`, kept as they are, and counted by the minute.

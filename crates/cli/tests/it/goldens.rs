@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use watershed_engine::failpoint::PLACES;
 
-use crate::support::{same, same_rows, Cut, Held, Project};
+use crate::support::{Cut, Held, Project, same, same_rows};
 use crate::workload;
 
 type Oracle = (&'static str, &'static str);
@@ -124,7 +124,8 @@ fn transactions_hold_the_same_however_they_are_run() {
 #[track_caller]
 pub fn agrees_with_the_model(project: &Project, made: &workload::Workload) {
     assert_eq!(project.ledger()["clean_transactions <- transactions"], made.account);
-    let cents = |rows: Vec<String>| rows.iter().map(|r| serde_json::from_str(r).expect("JSON")).map(|r: serde_json::Value| (r["seq"].as_i64(), r["c"].as_i64())).collect::<Vec<_>>();
+    let cents =
+        |rows: Vec<String>| rows.iter().map(|r| serde_json::from_str(r).expect("JSON")).map(|r: serde_json::Value| (r["seq"].as_i64(), r["c"].as_i64())).collect::<Vec<_>>();
     let mut found = cents(project.query("SELECT seq, CAST(amount * 100 AS BIGINT) AS c FROM clean_transactions"));
     found.sort();
     assert_eq!(found, made.accepted.iter().map(|(seq, c)| (Some(*seq), Some(*c))).collect::<Vec<_>>());
@@ -167,7 +168,13 @@ fn every_aggregate_survives_slices_and_restarts() {
             let at = watershed_engine::time::timestamp((1_772_366_400 + seq * 5 - behind) * 1_000_000);
             let word = ["pear", "apple", "fig", "Äpfel", "quince"][dice.below(5) as usize];
             let note = if dice.below(4) == 0 { "null".to_owned() } else { format!("\"n{}\"", dice.below(9)) };
-            format!("{{\"seq\":{seq},\"at\":\"{at}\",\"k\":\"{}\",\"word\":\"{word}\",\"note\":{note},\"price\":{}.{:02},\"weight\":{}.5}}\n", ["a", "b"][dice.below(2) as usize], dice.below(900), dice.below(100), dice.below(40))
+            format!(
+                "{{\"seq\":{seq},\"at\":\"{at}\",\"k\":\"{}\",\"word\":\"{word}\",\"note\":{note},\"price\":{}.{:02},\"weight\":{}.5}}\n",
+                ["a", "b"][dice.below(2) as usize],
+                dice.below(900),
+                dice.below(100),
+                dice.below(40)
+            )
         })
         .collect();
     Golden {

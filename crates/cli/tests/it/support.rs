@@ -15,8 +15,7 @@ use watershed_protocol::Account;
 /// Ample for any run here; a hang is a failure, not a wait.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-static RUNTIME: LazyLock<tokio::runtime::Runtime> =
-    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime"));
+static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime"));
 
 /// The binary under test; `WATERSHED_BIN` names another one.
 pub fn binary() -> PathBuf {
@@ -282,15 +281,17 @@ pub fn same_rows(found: &[String], expected: &[String], what: &str) {
     let less = |a: &[String], b: &[String]| {
         let mut rest: HashMap<&String, i64> = HashMap::new();
         b.iter().for_each(|row| *rest.entry(row).or_default() += 1);
-        a.iter().filter(|row| { let left = rest.entry(row).or_default(); *left -= 1; *left < 0 }).take(5).cloned().collect::<Vec<_>>()
+        a.iter()
+            .filter(|row| {
+                let left = rest.entry(row).or_default();
+                *left -= 1;
+                *left < 0
+            })
+            .take(5)
+            .cloned()
+            .collect::<Vec<_>>()
     };
-    panic!(
-        "{what}: {} rows, {} expected\ntoo many: {:#?}\nmissing: {:#?}",
-        found.len(),
-        expected.len(),
-        less(found, expected),
-        less(expected, found)
-    );
+    panic!("{what}: {} rows, {} expected\ntoo many: {:#?}\nmissing: {:#?}", found.len(), expected.len(), less(found, expected), less(expected, found));
 }
 
 /// Every file below a folder with its bytes, so that "nothing changed" can be said.

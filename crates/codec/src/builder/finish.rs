@@ -5,9 +5,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryViewArray, BinaryViewBuilder, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
-    Int16Array, Int32Array, Int64Array, ListArray, MapArray, StringViewArray, StringViewBuilder, StructArray,
-    TimestampMicrosecondArray,
+    ArrayRef, BinaryViewArray, BinaryViewBuilder, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, ListArray, MapArray,
+    StringViewArray, StringViewBuilder, StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef};
@@ -58,9 +57,7 @@ impl Builder {
             Values::Float64(v) => Arc::new(Float64Array::new(take(v), nulls)),
             Values::Date(v) => Arc::new(Date32Array::new(take(v), nulls)),
             Values::Decimal(v) => Arc::new(Decimal128Array::new(take(v), nulls).with_data_type(data_type.clone())),
-            Values::Timestamp(v) => {
-                Arc::new(TimestampMicrosecondArray::new(take(v), nulls).with_data_type(data_type.clone()))
-            }
+            Values::Timestamp(v) => Arc::new(TimestampMicrosecondArray::new(take(v), nulls).with_data_type(data_type.clone())),
             Values::String(_) => unreachable!("finished above"),
             Values::Binary { bytes, ends } => Arc::new(binaries(bytes, ends, nulls)),
             Values::List { offsets, item } => {
@@ -79,11 +76,8 @@ impl Builder {
             }
             Values::Struct { rows, fields } => {
                 let DataType::Struct(types) = data_type else { return Err(foreign(data_type)) };
-                let finished: Result<Vec<ArrayRef>, ArrowError> = fields
-                    .iter_mut()
-                    .zip(types)
-                    .map(|(field, spec): (&mut Builder, &Arc<Field>)| field.finish(spec.data_type(), text))
-                    .collect();
+                let finished: Result<Vec<ArrayRef>, ArrowError> =
+                    fields.iter_mut().zip(types).map(|(field, spec): (&mut Builder, &Arc<Field>)| field.finish(spec.data_type(), text)).collect();
                 let array = StructArray::try_new_with_length(types.clone(), finished?, nulls, *rows)?;
                 *rows = 0;
                 Arc::new(array)

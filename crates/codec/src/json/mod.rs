@@ -70,12 +70,7 @@ fn row(fields: &Fields, memory: &mut Memory, out: &mut Output<'_>, start: u32, e
     careful(fields, &mut record, out.columns)
 }
 
-fn quick(
-    fields: &Fields,
-    memory: &mut Memory,
-    record: &mut Record<'_>,
-    columns: &mut [crate::builder::Builder],
-) -> Step<()> {
+fn quick(fields: &Fields, memory: &mut Memory, record: &mut Record<'_>, columns: &mut [crate::builder::Builder]) -> Step<()> {
     let bytes = record.bytes;
     memory.stamp += 1;
     let mut found = 0;
@@ -143,9 +138,7 @@ fn opening(bytes: &[u8]) -> Step<usize> {
         Some(b'[') => Err(Fault::corrupt(at, "expected an object, found an array")),
         Some(b'"') => Err(Fault::corrupt(at, "expected an object, found a string")),
         Some(b'-' | b'0'..=b'9') => Err(Fault::corrupt(at, "expected an object, found a number")),
-        Some(0xef) if bytes[at..].starts_with(b"\xef\xbb\xbf") => {
-            Err(Fault::corrupt(at, "expected an object, found a byte order mark"))
-        }
+        Some(0xef) if bytes[at..].starts_with(b"\xef\xbb\xbf") => Err(Fault::corrupt(at, "expected an object, found a byte order mark")),
         _ => Err(scan::expected(bytes, at, "an object")),
     }
 }
@@ -163,13 +156,7 @@ fn twice(at: usize) -> Box<Fault> {
 
 impl Memory {
     /// Finds the column of a key that is not the expected one, and remembers the key there.
-    fn look_up(
-        &mut self,
-        fields: &Fields,
-        record: &Record<'_>,
-        at: usize,
-        guess: &mut usize,
-    ) -> Step<(Option<usize>, usize)> {
+    fn look_up(&mut self, fields: &Fields, record: &Record<'_>, at: usize, guess: &mut usize) -> Step<(Option<usize>, usize)> {
         const AHEAD: usize = 4;
         const LONGEST: usize = 256;
         let bytes = record.bytes;

@@ -36,12 +36,7 @@ pub(super) fn missing(node: &Node, out: &mut Builder) -> Step<()> {
 }
 
 /// Checks an object and finds where the last value of each field starts.
-pub(super) fn last_values(
-    fields: &Fields,
-    record: &Record<'_>,
-    at: usize,
-    depth: usize,
-) -> Step<(Vec<Option<usize>>, usize)> {
+pub(super) fn last_values(fields: &Fields, record: &Record<'_>, at: usize, depth: usize) -> Step<(Vec<Option<usize>>, usize)> {
     let bytes = record.bytes;
     let mut values = vec![None; fields.nodes.len()];
     let mut guess = 0;
@@ -56,14 +51,7 @@ pub(super) fn last_values(
 }
 
 /// Decodes one value per field, in the order of the declaration. `joint` stands between a path and a field's name.
-pub(super) fn children(
-    fields: &Fields,
-    record: &mut Record<'_>,
-    values: &[Option<usize>],
-    columns: &mut [Builder],
-    depth: usize,
-    joint: &str,
-) -> Step<()> {
+pub(super) fn children(fields: &Fields, record: &mut Record<'_>, values: &[Option<usize>], columns: &mut [Builder], depth: usize, joint: &str) -> Step<()> {
     for (field, (node, column)) in fields.nodes.iter().zip(columns).enumerate() {
         let result = match values[field] {
             Some(at) => value::decode(record, node, column, at, depth).map(|_| ()),
@@ -75,14 +63,7 @@ pub(super) fn children(
 }
 
 /// Decodes the object at `at` into the fields of a struct, whose rows so far are `rows`.
-pub(super) fn structure(
-    fields: &Fields,
-    record: &mut Record<'_>,
-    columns: &mut [Builder],
-    rows: usize,
-    at: usize,
-    depth: usize,
-) -> Step<usize> {
+pub(super) fn structure(fields: &Fields, record: &mut Record<'_>, columns: &mut [Builder], rows: usize, at: usize, depth: usize) -> Step<usize> {
     let depth = scan::deeper(depth, at)?;
     if record.careful {
         let (values, end) = last_values(fields, record, at, depth)?;
@@ -127,14 +108,7 @@ pub(super) fn structure(
 const FEW: usize = 16;
 
 /// Decodes the object at `at` into the entries of a map.
-pub(super) fn map(
-    node: &Node,
-    record: &mut Record<'_>,
-    keys: &mut Vec<Span>,
-    out: &mut Builder,
-    at: usize,
-    depth: usize,
-) -> Step<usize> {
+pub(super) fn map(node: &Node, record: &mut Record<'_>, keys: &mut Vec<Span>, out: &mut Builder, at: usize, depth: usize) -> Step<usize> {
     let depth = scan::deeper(depth, at)?;
     if record.careful {
         return careful_map(node, record, keys, out, at, depth);
@@ -168,14 +142,7 @@ pub(super) fn map(
 }
 
 /// The same for many keys, escaped keys and equal keys: the last of equal keys stays, where it stands.
-fn careful_map(
-    node: &Node,
-    record: &mut Record<'_>,
-    keys: &mut Vec<Span>,
-    out: &mut Builder,
-    at: usize,
-    depth: usize,
-) -> Step<usize> {
+fn careful_map(node: &Node, record: &mut Record<'_>, keys: &mut Vec<Span>, out: &mut Builder, at: usize, depth: usize) -> Step<usize> {
     let bytes = record.bytes;
     let mut entries = Vec::new();
     let mut last = HashMap::new();
@@ -190,8 +157,7 @@ fn careful_map(
         let (open, start) = entries[entry];
         let (span, _) = value::string(record, open)?;
         keys.push(span);
-        value::decode(record, node, out, start, depth)
-            .map_err(|fault| fault.within(&format!("['{}']", String::from_utf8_lossy(&key))))?;
+        value::decode(record, node, out, start, depth).map_err(|fault| fault.within(&format!("['{}']", String::from_utf8_lossy(&key))))?;
     }
     Ok(end)
 }

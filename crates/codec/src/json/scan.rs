@@ -76,10 +76,7 @@ pub(crate) fn escaped(bytes: &[u8], start: usize, mut out: Option<&mut String>) 
                 at = next;
             }
             Some(_) => {
-                return Err(Fault::corrupt(
-                    end,
-                    format!("a raw control character ({}) in a string", found_byte(bytes, end)),
-                ));
+                return Err(Fault::corrupt(end, format!("a raw control character ({}) in a string", found_byte(bytes, end))));
             }
             None => return Err(Fault::corrupt(end, "the record ends within a string")),
         }
@@ -139,11 +136,7 @@ pub(crate) fn string(bytes: &[u8], at: usize) -> Step<usize> {
 /// Checks `true`, `false` or `null`.
 #[inline]
 pub(crate) fn literal(bytes: &[u8], at: usize, word: &str) -> Step<usize> {
-    if bytes[at..].starts_with(word.as_bytes()) {
-        Ok(at + word.len())
-    } else {
-        Err(Fault::corrupt(at, format!("expected a value, found something that is not {word}")))
-    }
+    if bytes[at..].starts_with(word.as_bytes()) { Ok(at + word.len()) } else { Err(Fault::corrupt(at, format!("expected a value, found something that is not {word}"))) }
 }
 
 /// Enters one more level.
@@ -183,12 +176,7 @@ fn elements(bytes: &[u8], at: usize, depth: usize) -> Step<usize> {
 }
 
 /// Checks an object and shows every member as `(quote before the key, quote after the key, start of the value)`.
-pub(crate) fn members(
-    bytes: &[u8],
-    at: usize,
-    depth: usize,
-    mut seen: impl FnMut(usize, usize, usize) -> Step<()>,
-) -> Step<usize> {
+pub(crate) fn members(bytes: &[u8], at: usize, depth: usize, mut seen: impl FnMut(usize, usize, usize) -> Step<()>) -> Step<usize> {
     let mut at = blank(bytes, at + 1);
     if bytes.get(at) == Some(&b'}') {
         return Ok(at + 1);

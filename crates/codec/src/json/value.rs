@@ -33,12 +33,7 @@ pub(super) fn decode(record: &mut Record<'_>, node: &Node, out: &mut Builder, at
         (Values::Timestamp(values), _) if first == b'"' => {
             let (span, end) = string(record, at)?;
             let Some(value) = timestamp::timestamp(record.text(span)) else {
-                return Err(misfit(
-                    record,
-                    node,
-                    at,
-                    ", which is not of the form YYYY-MM-DD HH:MM:SS[.ffffff][Z|±HH:MM] or not in the calendar",
-                ));
+                return Err(misfit(record, node, at, ", which is not of the form YYYY-MM-DD HH:MM:SS[.ffffff][Z|±HH:MM] or not in the calendar"));
             };
             values.push(value);
             Ok(end)
@@ -51,12 +46,7 @@ pub(super) fn decode(record: &mut Record<'_>, node: &Node, out: &mut Builder, at
             let end = number::token(bytes, at)?.end;
             let value = number::decimal(&bytes[at..end], *precision, *scale).map_err(|why| match why {
                 Misfit::Scale => misfit(record, node, at, &format!(", which has more than {scale} fractional digits")),
-                Misfit::Precision => misfit(
-                    record,
-                    node,
-                    at,
-                    &format!(", which has more than {} digits before the point", precision - scale),
-                ),
+                Misfit::Precision => misfit(record, node, at, &format!(", which has more than {} digits before the point", precision - scale)),
             })?;
             values.push(value);
             Ok(end)
@@ -84,11 +74,7 @@ pub(super) fn decode(record: &mut Record<'_>, node: &Node, out: &mut Builder, at
         (Values::Date(values), _) if first == b'"' => {
             let (span, end) = string(record, at)?;
             let value = timestamp::date(record.text(span));
-            values.push(
-                value.ok_or_else(|| {
-                    misfit(record, node, at, ", which is not of the form YYYY-MM-DD or not in the calendar")
-                })?,
-            );
+            values.push(value.ok_or_else(|| misfit(record, node, at, ", which is not of the form YYYY-MM-DD or not in the calendar"))?);
             Ok(end)
         }
         (Values::Binary { bytes: all, ends }, _) if first == b'"' => {

@@ -9,7 +9,7 @@ mod store;
 
 use std::collections::BTreeMap;
 
-use watershed_protocol::{checksum, open, seal, Claim, CommitRecord, LedgerRow, Manifest, Metadata, Paths, StateFile, FORMAT};
+use watershed_protocol::{Claim, CommitRecord, FORMAT, LedgerRow, Manifest, Metadata, Paths, StateFile, checksum, open, seal};
 use watershed_types::{Epoch, Error, Generation, Result};
 
 pub use state::{read_state, write_state};
@@ -141,9 +141,7 @@ impl Checkpoint {
         Err(if newest > manifest.generation {
             fenced(manifest.generation, newest)
         } else {
-            Error::conflict("CKPT0009", format!("epoch {} was prepared by somebody else", manifest.epoch))
-                .hint("Start again: recovery finishes that epoch first.")
-                .definite()
+            Error::conflict("CKPT0009", format!("epoch {} was prepared by somebody else", manifest.epoch)).hint("Start again: recovery finishes that epoch first.").definite()
         })
     }
 

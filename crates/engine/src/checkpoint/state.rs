@@ -5,7 +5,7 @@ use std::io::Cursor;
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
-use watershed_protocol::{checksum, Paths, StateFile};
+use watershed_protocol::{Paths, StateFile, checksum};
 use watershed_types::{Epoch, Error, Generation, Result};
 
 use super::Checkpoint;

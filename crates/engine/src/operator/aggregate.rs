@@ -20,13 +20,13 @@ use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
-use datafusion::physical_plan::aggregates::group_values::{new_group_values, GroupValues};
+use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use rayon::prelude::*;
 use watershed_types::Reason;
 
-use super::batch::{late_detail, Refusal, StreamBatch, Tally};
-use crate::run::{timed, Stage};
+use super::batch::{Refusal, StreamBatch, Tally, late_detail};
+use crate::run::{Stage, timed};
 
 /// One expression of GROUP BY.
 #[derive(Debug, Clone)]
@@ -328,11 +328,7 @@ fn prepare(spec: &AggregateSpec, batch: &StreamBatch, count: usize, emitted_to: 
         }
         arguments.push(values);
     }
-    let filters = spec
-        .filters
-        .iter()
-        .map(|filter| filter.as_ref().map(|f| Ok(evaluate(f)?.as_boolean().clone())).transpose())
-        .collect::<Result<Vec<_>>>()?;
+    let filters = spec.filters.iter().map(|filter| filter.as_ref().map(|f| Ok(evaluate(f)?.as_boolean().clone())).transpose()).collect::<Result<Vec<_>>>()?;
     let (starts, ends): (Vec<i64>, Vec<i64>) = match spec.bounds {
         WindowBounds::FromStart { index, size } => micros(batch.batch.column(index)).into_iter().map(|start| (start, start + size)).unzip(),
         WindowBounds::FromEnd { index, size } => micros(batch.batch.column(index)).into_iter().map(|end| (end - size, end)).unzip(),

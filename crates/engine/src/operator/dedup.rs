@@ -22,9 +22,9 @@ use rayon::prelude::*;
 use watershed_types::Reason;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::batch::{late_detail, Refusal, StreamBatch, Tally};
+use super::batch::{Refusal, StreamBatch, Tally, late_detail};
 use super::table128::Table128;
-use crate::run::{timed, Stage};
+use crate::run::{Stage, timed};
 
 /// What to deduplicate by.
 #[derive(Debug, Clone)]
@@ -89,24 +89,26 @@ impl Dedup {
             .shards
             .par_iter_mut()
             .enumerate()
-            .map(|(index, shard)| timed(Stage::Dedup, || {
-                let first_group = first_group(index, key_groups, count) as usize;
-                let mut repeats = Vec::new();
-                for (nth, buckets) in shard.groups.iter_mut().enumerate() {
-                    let group = first_group + nth;
-                    for (number, batch) in prepared.iter().enumerate() {
-                        for row in &batch.order[batch.starts[group] as usize..batch.starts[group + 1] as usize] {
-                            let (hash, time) = (batch.hashes[*row as usize], batch.times[*row as usize]);
-                            if accept(buckets, hash, time, within) {
-                                shard.fresh.push((hash, time));
-                            } else {
-                                repeats.push((number as u32, *row));
+            .map(|(index, shard)| {
+                timed(Stage::Dedup, || {
+                    let first_group = first_group(index, key_groups, count) as usize;
+                    let mut repeats = Vec::new();
+                    for (nth, buckets) in shard.groups.iter_mut().enumerate() {
+                        let group = first_group + nth;
+                        for (number, batch) in prepared.iter().enumerate() {
+                            for row in &batch.order[batch.starts[group] as usize..batch.starts[group + 1] as usize] {
+                                let (hash, time) = (batch.hashes[*row as usize], batch.times[*row as usize]);
+                                if accept(buckets, hash, time, within) {
+                                    shard.fresh.push((hash, time));
+                                } else {
+                                    repeats.push((number as u32, *row));
+                                }
                             }
                         }
                     }
-                }
-                repeats
-            }))
+                    repeats
+                })
+            })
             .collect();
         let mut keep: Vec<Vec<bool>> = prepared.iter().map(|p| p.late.iter().map(|late| !late).collect()).collect();
         for (number, row) in repeats.into_iter().flatten() {

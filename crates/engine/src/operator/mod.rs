@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
-use datafusion::common::{cast::as_boolean_array, DataFusionError, Result};
+use datafusion::common::{DataFusionError, Result, cast::as_boolean_array};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::expressions::Column;
 
@@ -66,10 +66,7 @@ impl Step {
         match self {
             Step::Project { expressions, schema } => {
                 let rows = input.batch.num_rows();
-                let columns = expressions
-                    .iter()
-                    .map(|e| e.evaluate(&input.batch).and_then(|v| v.into_array(rows)))
-                    .collect::<Result<Vec<_>>>()?;
+                let columns = expressions.iter().map(|e| e.evaluate(&input.batch).and_then(|v| v.into_array(rows))).collect::<Result<Vec<_>>>()?;
                 let options = RecordBatchOptions::new().with_row_count(Some(rows));
                 let batch = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?;
                 Ok(StreamBatch { batch, ..input })

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::DataFusionError;
+use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder, SubqueryAlias};
@@ -181,7 +181,11 @@ impl Binder {
             Some(watermark) => {
                 let index = schema.index_of(&watermark.column).map_err(|e| at(&watermark.place, &owner, e))?;
                 if !matches!(schema.field(index).data_type(), DataType::Timestamp(TimeUnit::Microsecond, _)) {
-                    return Err(at(&watermark.place, &owner, format!("WATERMARK FOR needs a TIMESTAMP column, and \"{}\" is {}", watermark.column, schema.field(index).data_type())));
+                    return Err(at(
+                        &watermark.place,
+                        &owner,
+                        format!("WATERMARK FOR needs a TIMESTAMP column, and \"{}\" is {}", watermark.column, schema.field(index).data_type()),
+                    ));
                 }
                 Some((index, watermark.delay_micros))
             }
@@ -191,18 +195,7 @@ impl Binder {
         let index = self.plan.sources.len();
         let named = Named { kind: Kind::Source(index), schema: Arc::clone(&schema), rowtime, delay: watermark.map(|(_, delay)| delay) };
         self.named.insert(definition.name.clone(), named);
-        self.plan.sources.push(SourcePlan {
-            name: definition.name.clone(),
-            columns,
-            format,
-            metadata,
-            prepare,
-            schema,
-            watermark,
-            idle_timeout,
-            connector,
-            options,
-        });
+        self.plan.sources.push(SourcePlan { name: definition.name.clone(), columns, format, metadata, prepare, schema, watermark, idle_timeout, connector, options });
         Ok(())
     }
 
@@ -256,12 +249,9 @@ impl Binder {
         let logical = self.query(&definition.query, &owner)?;
         let state = self.context.state();
         let optimized = state.optimize(&logical).map_err(|e| planned(&definition.query.place, &owner, &e))?;
-        let lowered = Lowering { context: &self.context, names: &self.named, owner: &definition.name, operators: 0 }
-            .lower(&optimized)
-            .map_err(|e| placed(e, &definition.query.place))?;
-        let schema: SchemaRef = Arc::new(Schema::new(
-            lowered.schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), f.is_nullable())).collect::<Vec<_>>(),
-        ));
+        let lowered =
+            Lowering { context: &self.context, names: &self.named, owner: &definition.name, operators: 0 }.lower(&optimized).map_err(|e| placed(e, &definition.query.place))?;
+        let schema: SchemaRef = Arc::new(Schema::new(lowered.schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), f.is_nullable())).collect::<Vec<_>>()));
         let mut seen = std::collections::HashSet::new();
         for field in schema.fields() {
             if !seen.insert(field.name()) {
@@ -356,9 +346,8 @@ impl Binder {
             };
             let node: LogicalPlan = match &relation.kind {
                 RelationKind::Deduplicate { key, within_micros } => {
-                    let time = time_column.ok_or_else(|| {
-                        at(&relation.place, owner, "DEDUPLICATE needs event time, and its input has none").hint("Declare WATERMARK FOR on the source.")
-                    })?;
+                    let time = time_column
+                        .ok_or_else(|| at(&relation.place, owner, "DEDUPLICATE needs event time, and its input has none").hint("Declare WATERMARK FOR on the source."))?;
                     for column in key {
                         if input.schema().field_with_unqualified_name(column).is_err() {
                             let columns: Vec<_> = input.schema().fields().iter().map(|f| f.name().as_str()).collect();

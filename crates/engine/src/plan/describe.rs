@@ -37,7 +37,11 @@ pub fn step(step: &Step) -> String {
             }
         }
         Step::Lookup(lookup) => format!("look up in a static table, giving {} columns", lookup.schema().fields().len()),
-        Step::Dedup(spec) => format!("keep the first row of each key within {} (128-bit hashes of {})", interval(spec.within), if spec.key.len() == 1 { "one key column".to_owned() } else { format!("{} key columns", spec.key.len()) }),
+        Step::Dedup(spec) => format!(
+            "keep the first row of each key within {} (128-bit hashes of {})",
+            interval(spec.within),
+            if spec.key.len() == 1 { "one key column".to_owned() } else { format!("{} key columns", spec.key.len()) }
+        ),
         Step::Aggregate(spec) => {
             let groups: Vec<&str> = spec
                 .groups

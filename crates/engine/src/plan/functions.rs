@@ -82,10 +82,7 @@ impl ScalarUDFImpl for TickFunction {
 
 /// Puts the pinned functions in place of DataFusion's.
 pub fn register(context: &SessionContext, time: &TickTime) {
-    for (what, aliases) in [
-        (What::Now, vec!["current_timestamp".to_owned(), "localtimestamp".to_owned()]),
-        (What::Today, vec!["today".to_owned()]),
-    ] {
+    for (what, aliases) in [(What::Now, vec!["current_timestamp".to_owned(), "localtimestamp".to_owned()]), (What::Today, vec!["today".to_owned()])] {
         let function = TickFunction { what, aliases, signature: Signature::nullary(Volatility::Volatile), time: time.clone() };
         context.register_udf(ScalarUDF::new_from_impl(function));
     }

@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, JoinType};
 use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan};
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
-use datafusion::physical_expr::{create_physical_expr, PhysicalExpr};
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::physical_plan::expressions::{CastExpr, Column};
 use datafusion::prelude::SessionContext;
 use watershed_types::{Error, Result};
@@ -243,7 +243,11 @@ impl Lowering<'_> {
         };
         let supported = matches!(
             (join.join_type, stream_left),
-            (JoinType::Inner, _) | (JoinType::Left, true) | (JoinType::Right, false) | (JoinType::LeftSemi | JoinType::LeftAnti, true) | (JoinType::RightSemi | JoinType::RightAnti, false)
+            (JoinType::Inner, _)
+                | (JoinType::Left, true)
+                | (JoinType::Right, false)
+                | (JoinType::LeftSemi | JoinType::LeftAnti, true)
+                | (JoinType::RightSemi | JoinType::RightAnti, false)
         );
         if !supported {
             return Err(invalid(self.owner, format!("a {} JOIN would have to wait for the end of the stream to know which static rows found no match", join.join_type))

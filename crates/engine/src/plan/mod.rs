@@ -27,7 +27,7 @@ use watershed_codec::{ColumnSpec, Format};
 use watershed_sql::{MetadataColumn, OnViolation};
 use watershed_types::{Options, Zone};
 
-pub use bind::{bind, StaticLoader};
+pub use bind::{StaticLoader, bind};
 pub use functions::TickTime;
 pub use nodes::{DedupNode, WindowKind, WindowNode};
 pub use provider::{StaticTable, StreamTable};

@@ -14,12 +14,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use crossbeam_channel::{bounded, Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use watershed_ports::{Clock, CommitOutcome, Sink, Staged};
-use watershed_protocol::{CommitRecord, LedgerRow, Manifest, OperatorState, SinkReceipt, SourceProgress, TickRecord, FORMAT};
+use watershed_protocol::{CommitRecord, FORMAT, LedgerRow, Manifest, OperatorState, SinkReceipt, SourceProgress, TickRecord};
 use watershed_types::{Certainty, Epoch, Error, Generation, Kind, Result};
 
-use crate::checkpoint::{write_state, Checkpoint};
+use crate::checkpoint::{Checkpoint, write_state};
 use crate::failpoint::reach;
 
 /// An operator's snapshot, still in memory.
@@ -175,9 +175,7 @@ impl Committer {
     }
 
     fn extend_chain(&mut self, epoch: Epoch, snapshot: &Snapshot) -> Result<()> {
-        let file = retry(|| {
-            write_state(&self.checkpoint, epoch, self.generation, &snapshot.operator, &snapshot.batches, snapshot.base, snapshot.expires_at)
-        })?;
+        let file = retry(|| write_state(&self.checkpoint, epoch, self.generation, &snapshot.operator, &snapshot.batches, snapshot.base, snapshot.expires_at))?;
         let chain = self.chains.entry(snapshot.operator.clone()).or_default();
         chain.fingerprint.clone_from(&snapshot.fingerprint);
         chain.emitted_to = snapshot.emitted_to;
@@ -213,25 +211,14 @@ pub fn finish(
         let outcome = retry(|| sink.commit(manifest.epoch, generation, &parts))?;
         receipts.insert(
             name.clone(),
-            SinkReceipt {
-                rows: parts.iter().map(|p| p.rows).sum(),
-                bytes: parts.iter().map(|p| p.bytes).sum(),
-                already_there: outcome == CommitOutcome::AlreadyThere,
-            },
+            SinkReceipt { rows: parts.iter().map(|p| p.rows).sum(), bytes: parts.iter().map(|p| p.bytes).sum(), already_there: outcome == CommitOutcome::AlreadyThere },
         );
         if index == 0 {
             reach("after_first_sink");
         }
     }
     reach("after_sinks");
-    let record = CommitRecord {
-        format: FORMAT,
-        epoch: manifest.epoch,
-        generation,
-        committed_at: clock.now_micros(),
-        sinks: receipts.clone(),
-        ledger: manifest.ledger.clone(),
-    };
+    let record = CommitRecord { format: FORMAT, epoch: manifest.epoch, generation, committed_at: clock.now_micros(), sinks: receipts.clone(), ledger: manifest.ledger.clone() };
     retry(|| checkpoint.complete(&record))?;
     reach("after_complete");
     Ok(receipts)

@@ -24,7 +24,7 @@ use super::intake::{Event, Intake, Prepare};
 use super::lane::Lane;
 use super::live::Live;
 use super::quarantine;
-use super::recover::{positions_operator, Config, LiveSink};
+use super::recover::{Config, LiveSink, positions_operator};
 use super::replay::{self, REPLAY_SOURCE};
 use super::status::{Meter, OperatorStatus, SharedStatus, SourceStatus};
 use super::table::{Segment, TableRun};
@@ -567,7 +567,13 @@ impl Driver {
         if total > self.parts.config.memory {
             return Err(Error::unavailable(
                 "RUN0023",
-                format!("state takes {} MiB, and its budget is {} MiB; the largest operator is \"{}\" with {} MiB", total >> 20, self.parts.config.memory >> 20, largest.0, largest.1 >> 20),
+                format!(
+                    "state takes {} MiB, and its budget is {} MiB; the largest operator is \"{}\" with {} MiB",
+                    total >> 20,
+                    self.parts.config.memory >> 20,
+                    largest.0,
+                    largest.1 >> 20
+                ),
             )
             .hint("Raise [engine] memory in watershed.toml, or let the operator remember less: a shorter WITHIN, smaller windows, fewer keys."));
         }
@@ -742,15 +748,19 @@ fn positions_snapshot(source: &str, positions: &Positions, base: bool) -> Result
     if positions.is_empty() {
         return Ok(None);
     }
-    let schema = Schema::new(vec![
-        Field::new("stretch", DataType::Utf8, false),
-        Field::new("offset", DataType::UInt64, false),
-        Field::new("record", DataType::UInt64, false),
-    ]);
+    let schema = Schema::new(vec![Field::new("stretch", DataType::Utf8, false), Field::new("offset", DataType::UInt64, false), Field::new("record", DataType::UInt64, false)]);
     let names = StringArray::from_iter_values(positions.keys());
     let offsets = UInt64Array::from_iter_values(positions.values().map(|p| p.offset));
     let records = UInt64Array::from_iter_values(positions.values().map(|p| p.record));
     let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(names), Arc::new(offsets), Arc::new(records)])
         .map_err(|e| Error::internal("RUN0025", "positions cannot be recorded").caused_by(e))?;
-    Ok(Some(Snapshot { operator: positions_operator(source), fingerprint: "positions".to_owned(), emitted_to: None, batches: vec![batch], base, expires_at: None, expired_before: i64::MIN }))
+    Ok(Some(Snapshot {
+        operator: positions_operator(source),
+        fingerprint: "positions".to_owned(),
+        emitted_to: None,
+        batches: vec![batch],
+        base,
+        expires_at: None,
+        expired_before: i64::MIN,
+    }))
 }

@@ -12,14 +12,14 @@ use std::time::Duration;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringViewBuilder, TimestampMicrosecondArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema, TimestampMicrosecondType};
-use crossbeam_channel::{bounded, Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use watershed_codec::{Decoder, Refused, Scratch};
 use watershed_ports::{Lag, Polled, RawChunk, Source};
 use watershed_sql::MetadataColumn;
 use watershed_types::{Error, Reason, Result};
 
-use super::stages::{timed, Stage};
-use crate::operator::{run_stateless, Origin, Rows, Step, StreamBatch};
+use super::stages::{Stage, timed};
+use crate::operator::{Origin, Rows, Step, StreamBatch, run_stateless};
 use crate::plan::SourcePlan;
 
 /// A chunk, decoded and prepared.
@@ -87,7 +87,8 @@ impl Prepare {
         }
         let decoded = SCRATCH.with_borrow_mut(|scratch| self.decoder.decode(&chunk, scratch))?;
         let mut refused = decoded.refused;
-        let origin = Origin { source: self.index, target: None, bypass_dedup: false, chunk, records: decoded.records, record_of: decoded.rows, event_time: vec![], late: HashMap::new() };
+        let origin =
+            Origin { source: self.index, target: None, bypass_dedup: false, chunk, records: decoded.records, record_of: decoded.rows, event_time: vec![], late: HashMap::new() };
         let mut origin = Arc::new(origin);
         let batch = self.with_metadata(decoded.batch, &origin)?;
         let (batch, record_of) = self.computed(batch, &mut origin, &mut refused)?;

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use arrow::array::RecordBatch;
-use crossbeam_channel::{bounded, Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use watershed_ports::{Sink, SinkWriter, Staged};
 use watershed_types::{Epoch, Error, Result};
 
-use super::stages::{timed, Stage};
+use super::stages::{Stage, timed};
 
 enum Message {
     Write(Epoch, RecordBatch),

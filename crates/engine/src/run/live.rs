@@ -4,7 +4,7 @@
 
 use arrow::array::RecordBatch;
 use parking_lot::Mutex;
-use tokio::sync::mpsc::{channel, Receiver, Sender};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// The hub of live outputs.
 #[derive(Default)]

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, UInt64Type};
 use watershed_ports::{Clock, Sink, Source};
-use watershed_protocol::{decide, Found, Manifest, OperatorState, Verdict};
+use watershed_protocol::{Found, Manifest, OperatorState, Verdict, decide};
 use watershed_types::{Epoch, Error, Generation, PartitionPosition, Positions, Result};
 
-use super::commit::{finish, CommitThread, Committer};
+use super::commit::{CommitThread, Committer, finish};
 use super::driver::{Driver, DriverParts, Outcome, SourceRun};
 use super::intake::{self, IntakeOptions, Prepare};
 use super::lane::Lane;
@@ -24,7 +24,7 @@ use super::replay::REPLAY_SOURCE;
 use super::status::{SharedStatus, Status};
 use super::table::{Segment, TableRun};
 use super::watermark::Watermarks;
-use crate::checkpoint::{read_state, Checkpoint, Store};
+use crate::checkpoint::{Checkpoint, Store, read_state};
 use crate::operator::Step;
 use crate::plan::{Input, Plan, SinkPlan, SourcePlan, StaticLoader, TablePlan};
 
@@ -158,7 +158,8 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
 
     let last = recover(&checkpoint, generation, &sinks, clock.as_ref())?;
     let status: SharedStatus = Arc::default();
-    *status.write() = Status { pipeline: config.pipeline.clone(), state: "starting".to_owned(), generation: generation.0, epoch: last.as_ref().map_or(0, |m| m.epoch.0), ..Status::default() };
+    *status.write() =
+        Status { pipeline: config.pipeline.clone(), state: "starting".to_owned(), generation: generation.0, epoch: last.as_ref().map_or(0, |m| m.epoch.0), ..Status::default() };
 
     let lookups = plan.tables.iter().flat_map(|t| &t.steps).filter_map(|step| if let Step::Lookup(lookup) = step { Some(Arc::clone(lookup)) } else { None }).collect();
     let mut chains: BTreeMap<String, OperatorState> = last.as_ref().map(|m| m.state.clone()).unwrap_or_default();
@@ -192,7 +193,17 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
         let (committed, behind) = crossbeam_channel::unbounded();
         let options = IntakeOptions { chunk_bytes: config.chunk_bytes, once: config.once };
         let thread = intake::start(reader, Arc::clone(&prepare), options, Arc::clone(&pool), events.clone(), Arc::clone(&intake_stop), behind).map_err(thread_error)?;
-        sources.push(SourceRun { name: source.name.clone(), prepare, watermarks, positions, moved: Positions::new(), committed: Some(committed), thread: Some(thread), done: false, positions_snapshots: 0 });
+        sources.push(SourceRun {
+            name: source.name.clone(),
+            prepare,
+            watermarks,
+            positions,
+            moved: Positions::new(),
+            committed: Some(committed),
+            thread: Some(thread),
+            done: false,
+            positions_snapshots: 0,
+        });
     }
     drop(events);
 
@@ -258,27 +269,22 @@ fn recover(checkpoint: &Checkpoint, generation: Generation, sinks: &BTreeMap<Str
             finish(checkpoint, sinks, &manifest, generation, clock)?;
             Ok(Some(manifest))
         }
-        Verdict::Fenced { by } => Err(Error::fenced("RUN0016", format!("another run of this project has just started (generation {by})")).hint("Let that one run, or stop it first.")),
+        Verdict::Fenced { by } => {
+            Err(Error::fenced("RUN0016", format!("another run of this project has just started (generation {by})")).hint("Let that one run, or stop it first."))
+        }
         Verdict::Gap { prepared, committed } => Err(Error::corrupt(
             "RUN0017",
             format!("the checkpoint has a gap: the newest manifest is epoch {prepared}, the newest commit record epoch {committed}; files in between are missing"),
         )
         .hint("Restore the checkpoint folder from a backup, or move it aside to start again from the sources.")),
-        Verdict::SinkAhead { sink, shows, prepared } => Err(Error::corrupt(
-            "RUN0018",
-            format!("sink \"{sink}\" shows epoch {shows}, and the checkpoint knows only {prepared}: the checkpoint is older than the sink"),
-        )
-        .hint("A checkpoint was restored that is older than the tables. Restore the matching one, or move both aside.")),
+        Verdict::SinkAhead { sink, shows, prepared } => {
+            Err(Error::corrupt("RUN0018", format!("sink \"{sink}\" shows epoch {shows}, and the checkpoint knows only {prepared}: the checkpoint is older than the sink"))
+                .hint("A checkpoint was restored that is older than the tables. Restore the matching one, or move both aside."))
+        }
     }
 }
 
-fn build_tables(
-    plan: &mut Plan,
-    config: &Config,
-    checkpoint: &Checkpoint,
-    chains: &mut BTreeMap<String, OperatorState>,
-    last: Option<&Manifest>,
-) -> Result<Vec<TableRun>> {
+fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>, last: Option<&Manifest>) -> Result<Vec<TableRun>> {
     let mut tables = Vec::new();
     for index in 0..plan.tables.len() {
         let input = match plan.tables[index].input {
@@ -328,7 +334,9 @@ fn restore(segment: &mut Segment, config: &Config, checkpoint: &Checkpoint, chai
             .hint("Undo the change, or run once with --rebuild to start this operator without its state."));
     }
     let files = chain.files.iter().map(|file| read_state(checkpoint, file)).collect::<Result<Vec<_>>>()?;
-    let unfit = |e: datafusion::common::DataFusionError| Error::corrupt("RUN0020", format!("the state of operator \"{id}\" cannot be loaded: {e}")).hint("Run once with --rebuild to start this operator without its state.");
+    let unfit = |e: datafusion::common::DataFusionError| {
+        Error::corrupt("RUN0020", format!("the state of operator \"{id}\" cannot be loaded: {e}")).hint("Run once with --rebuild to start this operator without its state.")
+    };
     match segment {
         Segment::Dedup(dedup) => {
             let rows: Vec<RecordBatch> = files.into_iter().flatten().collect();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use watershed_ports::{Framing, RawChunk};
-use watershed_protocol::{open, seal, Replayed};
+use watershed_protocol::{Replayed, open, seal};
 use watershed_types::{Error, Result};
 
 /// The name under which taken requests are kept among the sources' positions.

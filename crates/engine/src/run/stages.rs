@@ -23,14 +23,8 @@ pub enum Stage {
     Encode,
 }
 
-const STAGES: [(Stage, &str); 6] = [
-    (Stage::Decode, "decode"),
-    (Stage::Dedup, "dedup"),
-    (Stage::Query, "query"),
-    (Stage::Window, "window"),
-    (Stage::Rules, "rules"),
-    (Stage::Encode, "encode"),
-];
+const STAGES: [(Stage, &str); 6] =
+    [(Stage::Decode, "decode"), (Stage::Dedup, "dedup"), (Stage::Query, "query"), (Stage::Window, "window"), (Stage::Rules, "rules"), (Stage::Encode, "encode")];
 
 static NANOS: [AtomicU64; STAGES.len()] = [const { AtomicU64::new(0) }; STAGES.len()];
 

@@ -16,8 +16,8 @@ use watershed_protocol::Account;
 use watershed_sql::OnViolation;
 use watershed_types::{Error, Reason, Result};
 
-use super::stages::{timed, Stage};
-use crate::operator::{run_check, run_stateless, Dedup, Refusal, Rows, Step, StreamBatch, Tally, WindowAggregate};
+use super::stages::{Stage, timed};
+use crate::operator::{Dedup, Refusal, Rows, Step, StreamBatch, Tally, WindowAggregate, run_check, run_stateless};
 use crate::plan::{Rule, TablePlan};
 
 /// A stretch of a table's plan.
@@ -89,14 +89,7 @@ impl TableRun {
             }
         }
         let rules = std::mem::take(&mut plan.rules);
-        Ok(Self {
-            name: plan.name.clone(),
-            segments,
-            check: std::mem::take(&mut plan.check),
-            violations: vec![0; rules.len()],
-            rules,
-            aggregated: plan.aggregated,
-        })
+        Ok(Self { name: plan.name.clone(), segments, check: std::mem::take(&mut plan.check), violations: vec![0; rules.len()], rules, aggregated: plan.aggregated })
     }
 
     /// The rules and how often each was broken.
@@ -164,9 +157,8 @@ impl TableRun {
         }
         let account = &mut outcome.account;
         let known = account.delivered + account.duplicate + account.late + account.quarantined;
-        account.filtered = account.read.checked_sub(known).ok_or_else(|| {
-            Error::internal("RUN0005", format!("table \"{}\": {known} fates for {} rows", self.name, account.read))
-        })?;
+        account.filtered =
+            account.read.checked_sub(known).ok_or_else(|| Error::internal("RUN0005", format!("table \"{}\": {known} fates for {} rows", self.name, account.read)))?;
         debug_assert!(account.balances(), "I1");
         Ok(outcome)
     }
@@ -188,7 +180,8 @@ impl TableRun {
             return Ok((batches, 0, vec![]));
         }
         let (check, rules) = (&self.check, &self.rules);
-        let judged: Vec<Judged> = batches.into_par_iter().map(|batch| timed(Stage::Rules, || judge_batch(check, rules, batch))).collect::<Result<_, _>>().map_err(|e| failed(&self.name, e))?;
+        let judged: Vec<Judged> =
+            batches.into_par_iter().map(|batch| timed(Stage::Rules, || judge_batch(check, rules, batch))).collect::<Result<_, _>>().map_err(|e| failed(&self.name, e))?;
         let (mut kept, mut dropped, mut held) = (Vec::new(), 0, Vec::new());
         for judged in judged {
             for (count, broken) in self.violations.iter_mut().zip(&judged.broken) {

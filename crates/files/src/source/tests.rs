@@ -406,9 +406,7 @@ fn throughput() {
     let text = rows(0..200_000).repeat(60);
     let gz = gzip(&text);
     let zs = zst(&text);
-    for (name, csv, content) in
-        [("a.json", None, text.as_bytes()), ("a.csv", HEADER, text.as_bytes()), ("a.json.gz", None, &gz), ("a.json.zst", None, &zs)]
-    {
+    for (name, csv, content) in [("a.json", None, text.as_bytes()), ("a.csv", HEADER, text.as_bytes()), ("a.json.gz", None, &gz), ("a.json.zst", None, &zs)] {
         bench.write(name, content);
         let mut source = bench.source_at(name, csv, &[]);
         let started = Instant::now();

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::prelude::SessionContext;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use watershed_lake::{table_provider, Lake, LakeOptions, LakeTable, TableSpec};
+use watershed_lake::{Lake, LakeOptions, LakeTable, TableSpec, table_provider};
 use watershed_ports::{CommitOutcome, Sink, Staged};
 use watershed_types::{Epoch, Generation};
 

@@ -25,7 +25,10 @@ fn nested() -> Any<RecordBatch> {
         items.append(true);
     }
     let pair = StructArray::from(vec![
-        (Arc::new(Field::new("at", DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None), true)), Arc::new(TimestampMicrosecondArray::from(vec![Some(1), None, Some(3)])) as ArrayRef),
+        (
+            Arc::new(Field::new("at", DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None), true)),
+            Arc::new(TimestampMicrosecondArray::from(vec![Some(1), None, Some(3)])) as ArrayRef,
+        ),
         (Arc::new(Field::new("count", DataType::UInt32, false)), Arc::new(UInt32Array::from(vec![1, 2, u32::MAX])) as ArrayRef),
     ]);
     Ok(RecordBatch::try_from_iter(vec![
@@ -61,8 +64,18 @@ fn every_type_makes_the_round_trip() -> Any {
     )?;
     println!("{found}");
     let expected = [
-        "123.45", "100000000000000000000000000.0000", "2026-09-21T", "9223372036854775807", "NaN", "a longer text than twelve bytes", "00ff", "0506",
-        "blue", "{channel: web 0, empty: }", "[one, ]", "count: 4294967295",
+        "123.45",
+        "100000000000000000000000000.0000",
+        "2026-09-21T",
+        "9223372036854775807",
+        "NaN",
+        "a longer text than twelve bytes",
+        "00ff",
+        "0506",
+        "blue",
+        "{channel: web 0, empty: }",
+        "[one, ]",
+        "count: 4294967295",
     ];
     for part in expected {
         assert!(found.contains(part), "{part} in\n{found}");
@@ -70,7 +83,9 @@ fn every_type_makes_the_round_trip() -> Any {
     let same = lake.number(&table, "SELECT count(*) FROM t WHERE naive = zoned AND (nanos = naive OR small = 3)")?;
     assert_eq!(same, 3);
     // Statistics must not hide rows.
-    for condition in ["price >= 0.00 AND price < 200", "ratio > 5", "text = ''", "many > 5", "wide > 1000", "naive < '1970-01-01'", "day < '1970-01-01'", "pair['count'] > 4000000000"] {
+    for condition in
+        ["price >= 0.00 AND price < 200", "ratio > 5", "text = ''", "many > 5", "wide > 1000", "naive < '1970-01-01'", "day < '1970-01-01'", "pair['count'] > 4000000000"]
+    {
         assert_eq!(lake.number(&table, &format!("SELECT count(*) FROM t WHERE {condition}"))?, if condition.starts_with("price") { 2 } else { 1 }, "{condition}");
     }
     Ok(())

@@ -37,13 +37,7 @@ fn kinds_come_in_their_shares_and_look_like_it() {
         }
     }
     let share = |made| counts.get(&made).copied().unwrap_or(0) as f64 / rows as f64;
-    for (made, expected) in [
-        (Made::Duplicate, 0.01 * 0.981),
-        (Made::Invalid, 0.005),
-        (Made::Corrupt, 0.001),
-        (Made::WrongType, 0.001),
-        (Made::Late, 0.002),
-    ] {
+    for (made, expected) in [(Made::Duplicate, 0.01 * 0.981), (Made::Invalid, 0.005), (Made::Corrupt, 0.001), (Made::WrongType, 0.001), (Made::Late, 0.002)] {
         assert!((share(made) - expected).abs() < expected * 0.25, "{made:?}: {} for {expected}", share(made));
     }
     let size = bytes as u64 / rows;

@@ -2,12 +2,12 @@
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::sql::sqlparser::tokenizer::Token;
-use watershed_types::{near_miss, Result};
+use watershed_types::{Result, near_miss};
 
 use crate::cursor::{Cursor, Named};
 use crate::error::code;
 use crate::text::Spot;
-use crate::{foreign, types, ColumnDef, ColumnKind, MetadataColumn};
+use crate::{ColumnDef, ColumnKind, MetadataColumn, foreign, types};
 
 const METADATA: [&str; 4] = ["partition", "position", "ingest_time", "source"];
 

@@ -10,11 +10,11 @@ mod table;
 mod view;
 
 use datafusion::sql::sqlparser::tokenizer::Token;
-use watershed_types::{near_miss, Error, Options, Result};
+use watershed_types::{Error, Options, Result, near_miss};
 
 use crate::cursor::{Cursor, Named};
 use crate::error::code;
-use crate::{options, SinkDef, SourceDef, StaticDef, TableDef, ViewDef};
+use crate::{SinkDef, SourceDef, StaticDef, TableDef, ViewDef, options};
 
 /// What all statements of a project share.
 pub(crate) struct Context<'e> {

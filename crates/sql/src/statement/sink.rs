@@ -4,7 +4,7 @@ use watershed_types::Result;
 
 use super::{Context, Definition, Read};
 use crate::cursor::Cursor;
-use crate::{names, SinkDef};
+use crate::{SinkDef, names};
 
 pub(super) fn parse<'a>(cursor: &mut Cursor<'a>, context: &Context<'_>) -> Result<Read<'a>> {
     let name = names::object(cursor, "sink")?;

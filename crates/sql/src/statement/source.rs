@@ -2,13 +2,13 @@
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::tokenizer::Token;
-use watershed_types::{near_miss, Result};
+use watershed_types::{Result, near_miss};
 
-use super::{columns, Context, Definition, Read};
+use super::{Context, Definition, Read, columns};
 use crate::cursor::{Cursor, Named};
 use crate::error::code;
 use crate::text::Spot;
-use crate::{interval, names, ColumnDef, ColumnKind, SourceDef, WatermarkDef};
+use crate::{ColumnDef, ColumnKind, SourceDef, WatermarkDef, interval, names};
 
 pub(super) fn parse<'a>(cursor: &mut Cursor<'a>, context: &Context<'_>) -> Result<Read<'a>> {
     let name = names::object(cursor, "source")?;

@@ -3,10 +3,10 @@
 use datafusion::sql::sqlparser::tokenizer::Token;
 use watershed_types::Result;
 
-use super::{columns, Context, Definition, Read};
+use super::{Context, Definition, Read, columns};
 use crate::cursor::Cursor;
 use crate::error::code;
-use crate::{names, ColumnDef, ColumnKind, StaticDef};
+use crate::{ColumnDef, ColumnKind, StaticDef, names};
 
 pub(super) fn parse<'a>(cursor: &mut Cursor<'a>, context: &Context<'_>) -> Result<Read<'a>> {
     let name = names::object(cursor, "static table")?;

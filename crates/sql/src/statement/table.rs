@@ -1,12 +1,12 @@
 //! `CREATE TABLE name (CONSTRAINT … EXPECT (…) ON VIOLATION …) PARTITIONED BY (…) WITH (…) AS query`.
 
 use datafusion::sql::sqlparser::tokenizer::Token;
-use watershed_types::{near_miss, Options, Result};
+use watershed_types::{Options, Result, near_miss};
 
 use super::{Context, Definition, Read};
 use crate::cursor::Cursor;
 use crate::error::code;
-use crate::{foreign, names, query, ConstraintDef, OnViolation, TableDef};
+use crate::{ConstraintDef, OnViolation, TableDef, foreign, names, query};
 
 pub(super) fn parse<'a>(cursor: &mut Cursor<'a>, context: &mut Context<'_>) -> Result<Read<'a>> {
     if cursor.is("IF") && cursor.is_nth(1, "NOT") {

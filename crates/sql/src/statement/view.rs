@@ -4,7 +4,7 @@ use watershed_types::Result;
 
 use super::{Context, Definition, Read};
 use crate::cursor::Cursor;
-use crate::{names, query, ViewDef};
+use crate::{ViewDef, names, query};
 
 pub(super) fn parse<'a>(cursor: &mut Cursor<'a>, context: &mut Context<'_>) -> Result<Read<'a>> {
     let name = names::object(cursor, "view")?;

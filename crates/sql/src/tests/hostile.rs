@@ -1,7 +1,7 @@
 //! Whatever the bytes, the answer is definitions or an error with words in it.
 
-use super::{env, file, parse, EXAMPLE};
-use crate::{error_at, parse_project, picture, Place};
+use super::{EXAMPLE, env, file, parse};
+use crate::{Place, error_at, parse_project, picture};
 
 fn survives(text: &str) {
     if let Err(error) = parse_project(&[file(text)], &env) {
@@ -46,12 +46,38 @@ fn truncations_and_changed_bytes_of_a_good_file() {
 #[test]
 fn garbage() {
     for text in [
-        "", ";", ";;;", "\0", "\u{feff}", "CREATE", "CREATE OR", "'", "\"", "$$", "E'\\", "U&'\\XYZ'", "/*", "--", "🦀", "\r\n\r\n",
-        "CREATE SOURCE", "CREATE SOURCE \"\" (", "CREATE TABLE a AS (", "CREATE VIEW a AS SELECT * FROM TUMBLE(", "CREATE VIEW a AS WITH",
-        "CREATE VIEW a AS SELECT 1 FROM TUMBLE() FROM", "CREATE SOURCE s (a MAP<", "CREATE SOURCE s (a ARRAY<INT>>>>) WITH ()",
-        "CREATE SOURCE s (a INT) WITH (a = '${')", "CREATE SOURCE s (a INT) WITH (a = '${}')", "CREATE SOURCE s (a INT) WITH (a = '$${$${${')",
-        "CREATE SOURCE s (a DECIMAL(99999999999999999999999)) WITH ()", "CREATE VIEW a AS SELECT 99999999999999999999999e99999",
-        "CREATE VIEW a AS SELECT * FROM t EMIT", "CREATE VIEW a AS EMIT ON CLOSE", "CREATE VIEW a AS SELECT 1 EMIT ON",
+        "",
+        ";",
+        ";;;",
+        "\0",
+        "\u{feff}",
+        "CREATE",
+        "CREATE OR",
+        "'",
+        "\"",
+        "$$",
+        "E'\\",
+        "U&'\\XYZ'",
+        "/*",
+        "--",
+        "🦀",
+        "\r\n\r\n",
+        "CREATE SOURCE",
+        "CREATE SOURCE \"\" (",
+        "CREATE TABLE a AS (",
+        "CREATE VIEW a AS SELECT * FROM TUMBLE(",
+        "CREATE VIEW a AS WITH",
+        "CREATE VIEW a AS SELECT 1 FROM TUMBLE() FROM",
+        "CREATE SOURCE s (a MAP<",
+        "CREATE SOURCE s (a ARRAY<INT>>>>) WITH ()",
+        "CREATE SOURCE s (a INT) WITH (a = '${')",
+        "CREATE SOURCE s (a INT) WITH (a = '${}')",
+        "CREATE SOURCE s (a INT) WITH (a = '$${$${${')",
+        "CREATE SOURCE s (a DECIMAL(99999999999999999999999)) WITH ()",
+        "CREATE VIEW a AS SELECT 99999999999999999999999e99999",
+        "CREATE VIEW a AS SELECT * FROM t EMIT",
+        "CREATE VIEW a AS EMIT ON CLOSE",
+        "CREATE VIEW a AS SELECT 1 EMIT ON",
     ] {
         survives(text);
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 
-use super::{file, good, parse, EXAMPLE};
-use crate::{parse_project, ColumnKind, MetadataColumn, OnViolation, RelationInput, RelationKind};
+use super::{EXAMPLE, file, good, parse};
+use crate::{ColumnKind, MetadataColumn, OnViolation, RelationInput, RelationKind, parse_project};
 
 const MICROS: i64 = 1_000_000;
 

@@ -79,7 +79,8 @@ fn copy(from: &Store, to: &Store) -> Result<(u64, u64, Epoch)> {
 /// Brings a backup back; the present checkpoint is moved aside.
 pub fn restore(project: &Project, store: &Store, from: &Path) -> Result<()> {
     let Store::Local(place) = store else {
-        return Err(Error::invalid("CLI0075", "a checkpoint in an object store is not restored by this command").hint("Copy the backup's files to the store with its own tools, metadata.json last."));
+        return Err(Error::invalid("CLI0075", "a checkpoint in an object store is not restored by this command")
+            .hint("Copy the backup's files to the store with its own tools, metadata.json last."));
     };
     let source = Store::Local(from.to_path_buf());
     let backup = audit::checkpoint(&source);
@@ -87,7 +88,9 @@ pub fn restore(project: &Project, store: &Store, from: &Path) -> Result<()> {
         return Err(Error::invalid("CLI0076", format!("there is no checkpoint at \"{}\"", from.display())).hint("Name a folder that `watershed checkpoint backup` wrote."));
     }
     if let Some(wrong) = backup.findings.iter().find(|f| f.failed()) {
-        return Err(Error::corrupt("CLI0076", format!("the backup at \"{}\" is damaged, and nothing was changed: {}", from.display(), wrong.message())).hint("Take another backup."));
+        return Err(
+            Error::corrupt("CLI0076", format!("the backup at \"{}\" is damaged, and nothing was changed: {}", from.display(), wrong.message())).hint("Take another backup.")
+        );
     }
     let _lock = project.lock()?;
     let same = |a: &Path, b: &Path| a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b);

@@ -6,7 +6,7 @@ use watershed_protocol::Manifest;
 use watershed_types::{Epoch, Error, Result};
 
 use crate::arguments::Format;
-use crate::output::{account_cells, count, print, print_json, size, thousands, Cell, Sheet};
+use crate::output::{Cell, Sheet, account_cells, count, print, print_json, size, thousands};
 
 /// One row an epoch.
 pub fn list(checkpoint: &Checkpoint, format: Format) -> Result<()> {
@@ -40,7 +40,11 @@ pub fn show(checkpoint: &Checkpoint, epoch: Option<u64>, format: Format) -> Resu
         (asked, last) => {
             let asked = asked.map_or_else(|| "any epoch".to_owned(), |e| format!("epoch {e}"));
             let first = history.prepared.first().copied().unwrap_or(0);
-            let hint = if history.prepared.is_empty() { "No epoch has been prepared yet.".to_owned() } else { format!("Manifests are kept for epochs {first} to {}.", last.copied().unwrap_or(0)) };
+            let hint = if history.prepared.is_empty() {
+                "No epoch has been prepared yet.".to_owned()
+            } else {
+                format!("Manifests are kept for epochs {first} to {}.", last.copied().unwrap_or(0))
+            };
             return Err(Error::invalid("CLI0071", format!("there is no manifest of {asked}")).hint(hint));
         }
     };

@@ -244,11 +244,8 @@ impl Grid {
         let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..self.right.len()).map(width).collect();
         for (index, row) in self.rows.iter().enumerate() {
-            let cells: Vec<String> = row
-                .iter()
-                .zip(widths.iter().zip(&self.right))
-                .map(|(cell, (width, right))| if *right { format!("{cell:>width$}") } else { format!("{cell:<width$}") })
-                .collect();
+            let cells: Vec<String> =
+                row.iter().zip(widths.iter().zip(&self.right)).map(|(cell, (width, right))| if *right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }).collect();
             println!("  {}", cells.join("  ").trim_end());
             if index == 0 {
                 println!("  {}", widths.iter().map(|width| "─".repeat(*width)).collect::<Vec<_>>().join("  "));
@@ -291,7 +288,8 @@ fn bytes_in(folder: &Path) -> u64 {
 
 fn as_json(figures: &Figures<'_>, read: u64, good: bool, lake: &Lake) -> serde_json::Value {
     let measured = |m: Measured| json!({ "p50_ms": m.p50.as_secs_f64() * 1e3, "p99_ms": m.p99.as_secs_f64() * 1e3, "max_ms": m.max.as_secs_f64() * 1e3, "samples": m.samples });
-    let ledger: Vec<_> = figures.outcome.accounts.iter().map(|((table, source), account)| json!({ "table": table, "source": source, "account": account, "balances": account.balances() })).collect();
+    let ledger: Vec<_> =
+        figures.outcome.accounts.iter().map(|((table, source), account)| json!({ "table": table, "source": source, "account": account, "balances": account.balances() })).collect();
     let tables: serde_json::Map<String, serde_json::Value> = SHOWN.iter().zip(&lake.tables).map(|(shown, (count, _))| (shown.name.to_owned(), (*count).into())).collect();
     json!({
         "project": figures.project.root,

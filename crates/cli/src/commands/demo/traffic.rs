@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use watershed_simulator::{Made, Profile, Simulator};
 use watershed_types::{Error, Result};
 
-use super::latency::{summary, Book, Measured};
+use super::latency::{Book, Measured, summary};
 
 const CONNECTIONS: usize = 4;
 const EVERY: Duration = Duration::from_millis(20);
@@ -190,12 +190,7 @@ fn compose(traffic: &Traffic, simulator: &Simulator, records: std::ops::Range<u6
 /// Posts a body; `Some` is how long to wait before trying again.
 async fn post(client: &HttpClient, uri: &str, body: Bytes) -> Result<Option<Duration>> {
     let failed = |e: Box<dyn std::error::Error + Send + Sync>| Error::unavailable("CLI0045", format!("POST {uri} has failed")).caused_by(e);
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(uri)
-        .header("content-type", "application/x-ndjson")
-        .body(Full::new(body))
-        .map_err(|e| failed(e.into()))?;
+    let request = Request::builder().method(Method::POST).uri(uri).header("content-type", "application/x-ndjson").body(Full::new(body)).map_err(|e| failed(e.into()))?;
     let response = client.request(request).await.map_err(|e| failed(e.into()))?;
     let code = response.status();
     let wait = response.headers().get("retry-after").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<f64>().ok());

@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use serde_json::json;
 use tokio::runtime::Runtime;
-use watershed_engine::run::{submit_replay, ReplayRequest, ReplayRow};
+use watershed_engine::run::{ReplayRequest, ReplayRow, submit_replay};
 use watershed_types::{Error, Kind, Result};
 
 use super::rows::Row;
 use crate::arguments::Format;
-use crate::output::{count, outcome, print, print_json, Cell, Sheet};
+use crate::output::{Cell, Sheet, count, outcome, print, print_json};
 use crate::project::Project;
-use crate::session::{begin, plan, stop_on_signals, RunOptions};
+use crate::session::{RunOptions, begin, plan, stop_on_signals};
 use crate::system;
 
 /// Replays rows that were not replayed before.
@@ -52,7 +52,8 @@ pub fn run(project: &Project, runtime: &Runtime, rows: Vec<Row>, dry_run: bool, 
     if dry_run {
         return preview(&sent, format);
     }
-    let request = ReplayRequest { requested_at: chrono::Utc::now().timestamp_micros(), rows: sent.iter().map(|row| ReplayRow { row: row.named(), reason: row.reason.clone() }).collect() };
+    let request =
+        ReplayRequest { requested_at: chrono::Utc::now().timestamp_micros(), rows: sent.iter().map(|row| ReplayRow { row: row.named(), reason: row.reason.clone() }).collect() };
     let name = submit_replay(&project.work(), &request)?;
     let rows = count(sent.len() as u64, "row");
     if system::is_running(project) {

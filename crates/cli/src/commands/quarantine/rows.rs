@@ -7,7 +7,7 @@ use arrow::datatypes::Int64Type;
 use tokio::runtime::Runtime;
 use watershed_engine::run::{encode_hex, pending_requests};
 use watershed_protocol::Replayed;
-use watershed_types::{near_miss, Error, Result};
+use watershed_types::{Error, Result, near_miss};
 
 use crate::arguments::QuarantineFilter;
 use crate::commands::query::answer;
@@ -67,9 +67,14 @@ pub fn find(project: &Project, runtime: &Runtime, filter: &QuarantineFilter) -> 
     let condition = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") };
     let text = |name: &str| format!("arrow_cast({name}, 'Utf8')");
     let columns: Vec<String> = ["table_name", "source", "partition", "position", "reason", "detail"].iter().map(|name| text(name)).collect();
-    let sql = format!("SELECT epoch, {}, arrow_cast(raw, 'Binary') FROM system.quarantine WHERE {condition} ORDER BY epoch, table_name, partition, length(position), position", columns.join(", "));
+    let sql = format!(
+        "SELECT epoch, {}, arrow_cast(raw, 'Binary') FROM system.quarantine WHERE {condition} ORDER BY epoch, table_name, partition, length(position), position",
+        columns.join(", ")
+    );
     let context = system::context(project, runtime.handle())?;
-    let (_, batches) = runtime.block_on(answer(&context, &sql)).map_err(|e| Error::unavailable("CLI0081", "the quarantine cannot be read").hint("Run `watershed verify` to see what is wrong.").caused_by(e))?;
+    let (_, batches) = runtime
+        .block_on(answer(&context, &sql))
+        .map_err(|e| Error::unavailable("CLI0081", "the quarantine cannot be read").hint("Run `watershed verify` to see what is wrong.").caused_by(e))?;
     let replayed = sent_before(project)?;
     let mut rows = Vec::new();
     for batch in &batches {

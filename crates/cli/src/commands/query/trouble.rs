@@ -1,7 +1,7 @@
 //! What is wrong with a query, in words: where, and what was probably meant.
 
 use datafusion::common::DataFusionError;
-use watershed_types::{near_miss, Error};
+use watershed_types::{Error, near_miss};
 
 use crate::system::{Names, SYSTEM_TABLES};
 
@@ -81,7 +81,16 @@ fn between(text: &str, before: &str, after: &str) -> Option<String> {
 /// Without the names of DataFusion's error classes.
 fn tidy(text: &str) -> String {
     let mut text = text.lines().next().unwrap_or_default().trim();
-    for prefix in ["Error during planning: ", "SQL error: ", "Schema error: ", "Execution error: ", "Arrow error: ", "Optimizer rule 'simplify_expressions' failed", "ParserError(\"", "This feature is not implemented: "] {
+    for prefix in [
+        "Error during planning: ",
+        "SQL error: ",
+        "Schema error: ",
+        "Execution error: ",
+        "Arrow error: ",
+        "Optimizer rule 'simplify_expressions' failed",
+        "ParserError(\"",
+        "This feature is not implemented: ",
+    ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
     let text = text.trim_end_matches("\")");

@@ -4,7 +4,7 @@ use watershed_engine::run::{SourceStatus, Status};
 use watershed_engine::time::{interval, timestamp};
 use watershed_types::Result;
 
-use crate::output::{account_cells, ago, count, print, size, thousands, Cell, Sheet};
+use crate::output::{Cell, Sheet, account_cells, ago, count, print, size, thousands};
 
 /// Prints it.
 pub fn show(status: &Status, address: &str) -> Result<()> {
@@ -20,7 +20,14 @@ pub fn show(status: &Status, address: &str) -> Result<()> {
     let mut sources = Sheet::new(&["source", "records>", "lag", "watermark", "held back by", "idle"]);
     for (name, source) in &status.sources {
         let held = source.held_by.clone().map_or(Cell::Null, Cell::Text);
-        sources.push(vec![Cell::text(name), Cell::text(thousands(source.records)), Cell::text(lag(source)), Cell::text(watermark(source.watermark)), held, Cell::text(source.idle.join(", "))]);
+        sources.push(vec![
+            Cell::text(name),
+            Cell::text(thousands(source.records)),
+            Cell::text(lag(source)),
+            Cell::text(watermark(source.watermark)),
+            held,
+            Cell::text(source.idle.join(", ")),
+        ]);
     }
     let mut tables = Sheet::new(&["table", "read>", "delivered>", "filtered>", "duplicate>", "late>", "quarantined>", "written>", "rules broken"]);
     for (name, table) in &status.tables {

@@ -13,7 +13,7 @@ use watershed_types::Result;
 use super::running::watermark;
 use crate::arguments::Format;
 use crate::commands::query::answer;
-use crate::output::{account_cells, ago, count, print, print_json, size, thousands, Cell, Sheet};
+use crate::output::{Cell, Sheet, account_cells, ago, count, print, print_json, size, thousands};
 use crate::project::Project;
 use crate::system;
 
@@ -37,7 +37,11 @@ pub fn show(project: &Project, runtime: &Runtime, held: bool, format: Format) ->
     let quarantine = if records.is_empty() { vec![] } else { reasons(project, runtime)? };
     if format != Format::Table {
         let accounts: Vec<_> = accounts.iter().map(|((table, source), account)| json!({ "table_name": table, "source": source, "account": account })).collect();
-        let operators: BTreeMap<_, _> = manifest.iter().flat_map(|m| &m.state).map(|(id, s)| (id, json!({ "rows": s.files.iter().map(|f| f.rows).sum::<u64>(), "bytes": s.files.iter().map(|f| f.bytes).sum::<u64>(), "files": s.files.len() }))).collect();
+        let operators: BTreeMap<_, _> = manifest
+            .iter()
+            .flat_map(|m| &m.state)
+            .map(|(id, s)| (id, json!({ "rows": s.files.iter().map(|f| f.rows).sum::<u64>(), "bytes": s.files.iter().map(|f| f.bytes).sum::<u64>(), "files": s.files.len() })))
+            .collect();
         return print_json(&json!({
             "pipeline": checkpoint.metadata.pipeline, "state": state, "epoch": last.map_or(0, |r| r.epoch.0), "generation": last.map(|r| r.generation.0),
             "committed_at": last.map(|r| r.committed_at), "watermark": manifest.as_ref().and_then(|m| m.watermark),
@@ -48,7 +52,13 @@ pub fn show(project: &Project, runtime: &Runtime, held: bool, format: Format) ->
     let mut text = format!("{} is {state}\n", checkpoint.metadata.pipeline);
     match last {
         None => text.push_str("epoch       none committed yet\n"),
-        Some(record) => text.push_str(&format!("epoch       {} · committed {} ({}) by generation {}\n", record.epoch, timestamp(record.committed_at), ago(record.committed_at), record.generation)),
+        Some(record) => text.push_str(&format!(
+            "epoch       {} · committed {} ({}) by generation {}\n",
+            record.epoch,
+            timestamp(record.committed_at),
+            ago(record.committed_at),
+            record.generation
+        )),
     }
     let prepared = checkpoint.history()?.last_prepared();
     if last.is_some_and(|r| prepared > r.epoch) || (last.is_none() && prepared.0 > 0) {

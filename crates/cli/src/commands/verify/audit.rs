@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 use watershed_engine::checkpoint::{Checkpoint, Store};
-use watershed_protocol::{open, Claim, CommitRecord, Manifest, Paths};
+use watershed_protocol::{Claim, CommitRecord, Manifest, Paths, open};
 use watershed_types::{Error, Result};
 
 use super::finding::Finding;
@@ -120,7 +120,11 @@ fn all<T: DeserializeOwned>(store: &Store, folder: &str, audit: &mut Audit, mut 
         let inside = take(audit, value);
         if Paths::number(&name) != Some(inside) {
             let place = store.describe(&format!("{folder}/{name}"));
-            audit.findings.push(Finding::failed_with(CHECK, format!("file \"{place}\" says it is number {inside}"), "Somebody copied or renamed it. Restore the checkpoint from a backup."));
+            audit.findings.push(Finding::failed_with(
+                CHECK,
+                format!("file \"{place}\" says it is number {inside}"),
+                "Somebody copied or renamed it. Restore the checkpoint from a backup.",
+            ));
         }
     }
     Ok(files)
@@ -177,7 +181,8 @@ fn state(checkpoint: &Checkpoint, audit: &mut Audit) -> Result<(u64, u64)> {
     let newest: Vec<&Manifest> = audit.manifests.range(audit.last_committed().max(1)..).map(|(_, m)| m).collect();
     let mut needed = BTreeMap::new();
     for manifest in &newest {
-        needed.extend(manifest.state.iter().flat_map(|(operator, state)| state.files.iter().map(move |file| (file.path.clone(), (operator.clone(), file.clone(), manifest.epoch)))));
+        needed
+            .extend(manifest.state.iter().flat_map(|(operator, state)| state.files.iter().map(move |file| (file.path.clone(), (operator.clone(), file.clone(), manifest.epoch)))));
     }
     let (mut files, mut bytes, mut failures) = (0, 0, Vec::new());
     for (operator, file, epoch) in needed.values() {
@@ -188,7 +193,9 @@ fn state(checkpoint: &Checkpoint, audit: &mut Audit) -> Result<(u64, u64)> {
             }
             // A newer epoch may have replaced it while we were reading.
             Err(_) if checkpoint.history()?.last_prepared().0 > audit.newest().1 => {}
-            Err(error) => failures.push(Finding::failed_with(CHECK, format!("{} (state of operator \"{operator}\", epoch {epoch})", error.message()), error.next_step().unwrap_or(RESTORE))),
+            Err(error) => {
+                failures.push(Finding::failed_with(CHECK, format!("{} (state of operator \"{operator}\", epoch {epoch})", error.message()), error.next_step().unwrap_or(RESTORE)))
+            }
         }
     }
     audit.findings.extend(failures);

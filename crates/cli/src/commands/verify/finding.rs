@@ -4,7 +4,7 @@ use serde_json::json;
 use watershed_types::Result;
 
 use crate::arguments::Format;
-use crate::output::{count, print, print_json, Cell, Sheet};
+use crate::output::{Cell, Sheet, count, print, print_json};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {

@@ -138,7 +138,11 @@ pub fn compare(before: &Audit, after: &Audit, counts: &Counts, plan: Option<&Pla
         }
     }
     for name in counts.tables.keys().filter(|name| !most.contains_key(*name) && counts.tables[*name].0 > 0) {
-        findings.push(Finding::failed_with("lake", format!("table \"{name}\" holds {} rows, and no epoch of this checkpoint put any there", thousands(counts.tables[name].0)), "The checkpoint is not the one that wrote the lake. Restore the matching one, or move the lake aside too."));
+        findings.push(Finding::failed_with(
+            "lake",
+            format!("table \"{name}\" holds {} rows, and no epoch of this checkpoint put any there", thousands(counts.tables[name].0)),
+            "The checkpoint is not the one that wrote the lake. Restore the matching one, or move the lake aside too.",
+        ));
     }
     findings.extend(receipts(before, plan));
     findings.extend(quarantine(before, counts));

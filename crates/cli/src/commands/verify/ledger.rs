@@ -20,7 +20,16 @@ pub fn check(audit: &Audit, plan: Option<&Plan>) -> Vec<Finding> {
             CHECK,
             format!(
                 "epoch {}, table \"{}\" from {}: {} read, but {} delivered + {} filtered + {} duplicate + {} late + {} quarantined = {}",
-                row.epoch, row.table_name, row.source, a.read, a.delivered, a.filtered, a.duplicate, a.late, a.quarantined, a.accounted()
+                row.epoch,
+                row.table_name,
+                row.source,
+                a.read,
+                a.delivered,
+                a.filtered,
+                a.duplicate,
+                a.late,
+                a.quarantined,
+                a.accounted()
             ),
             "This is a bug of Watershed or a changed file. Please report it with the epoch's files in offsets/ and commits/.",
         ));
@@ -29,7 +38,10 @@ pub fn check(audit: &Audit, plan: Option<&Plan>) -> Vec<Finding> {
     if findings.is_empty() && !rows.is_empty() {
         let tables: BTreeSet<&str> = rows.iter().map(|r| r.table_name.as_str()).collect();
         let read: u64 = rows.iter().map(|r| r.account.read).sum();
-        findings.push(Finding::good(CHECK, format!("{}, {}, {} rows accounted for, all balance", count(audit.records.len() as u64, "epoch"), count(tables.len() as u64, "table"), thousands(read))));
+        findings.push(Finding::good(
+            CHECK,
+            format!("{}, {}, {} rows accounted for, all balance", count(audit.records.len() as u64, "epoch"), count(tables.len() as u64, "table"), thousands(read)),
+        ));
     }
     findings
 }
