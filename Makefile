@@ -60,7 +60,8 @@ bench: build ## the figures, each against a ceiling measured in the same run (RO
 	$(CARGO) build --release -p watershed-bench
 	@"$(BIN)/watershed-bench" "$(BIN)/watershed" $(ROWS)
 
-lint: setup ## clippy over the workspace; not part of `make test`, for it checks the whole tree once more
+lint: setup ## formatting and clippy; not part of `make test`, for clippy checks the whole tree once more
+	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets
 
 clean: ## remove compiled code
