@@ -4,6 +4,7 @@ mod crash;
 mod faults;
 mod goldens;
 mod python;
+mod serve;
 mod simulation;
 mod support;
 mod workload;
