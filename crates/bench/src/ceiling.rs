@@ -63,6 +63,9 @@ pub fn decode(folder: &Path, cores: usize) -> std::io::Result<Ceiling> {
                         framing: Framing::Lines,
                         bytes: bytes.clone(),
                         header: false,
+                        facts: None,
+                        lost: 0,
+                        skipped: 0,
                     };
                     if let Ok(decoded) = decoder.decode(&chunk, &mut scratch) {
                         rows.fetch_add(decoded.records.len(), Ordering::Relaxed);

@@ -4,6 +4,8 @@
 //! as a user would, and reads what it says and what the operating system says of it.
 
 mod ceiling;
+mod kafka;
+mod latency;
 mod process;
 mod workload;
 
@@ -71,5 +73,7 @@ fn measure(binary: &Path, rows: u64, folder: &Path) -> std::io::Result<()> {
     workload::write_project(&small, 1_000)?;
     let first = process::run(binary, &["run", "--once", "--format", "json"], &small)?;
     println!("first row   {:.0} ms after the start of the process, with an empty checkpoint", first.last_event["first_row_seconds"].as_f64().unwrap_or(0.0) * 1e3);
-    process::kill_and_restart(binary, folder)
+    process::kill_and_restart(binary, folder)?;
+    latency::http(binary, &folder.join("http"))?;
+    kafka::measure(binary, folder, rows.min(2_000_000), rate)
 }

@@ -20,6 +20,11 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
     Some(ticks as f64 / 100.0)
 }
 
+/// CPU time of a process so far.
+pub fn cpu_seconds_of(pid: &str) -> f64 {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|stat| cpu_seconds(&stat)).unwrap_or(0.0)
+}
+
 /// CPU time of this process so far.
 pub fn own_cpu_seconds() -> f64 {
     std::fs::read_to_string("/proc/self/stat").ok().and_then(|stat| cpu_seconds(&stat)).unwrap_or(0.0)

@@ -14,29 +14,35 @@ use watershed_engine::plan::{Plan, SinkPlan, SourcePlan, StaticLoader, TablePlan
 use watershed_engine::run::{Adapters, LiveSink, SinkTarget};
 use watershed_files::{CsvFraming, FilesOptions, FilesSource};
 use watershed_http::{HttpOptions, Log};
+use watershed_kafka::{Delivery, KafkaSource, KafkaSourceOptions, KafkaTarget, Wants};
 use watershed_lake::{Compression, Lake, LakeOptions, TableSpec};
-use watershed_ports::{Sink, Source};
+use watershed_ports::{RefusedRow, Sink, Source};
+use watershed_postgres::PostgresTarget;
 use watershed_simulator::{GeneratorOptions, GeneratorSource};
-use watershed_sql::StaticDef;
+use watershed_sql::{MetadataColumn, StaticDef};
 use watershed_types::{Error, Options, Result, near_miss, parse_duration};
 
+use self::sinks::Taken;
 use crate::project::Project;
 
+mod sinks;
+
 /// The sources' connectors.
-const SOURCES: [&str; 3] = ["files", "http", "generator"];
+const SOURCES: [&str; 4] = ["files", "http", "generator", "kafka"];
 /// The sinks' connectors.
-const SINKS: [&str; 2] = ["blackhole", "stdout"];
+pub(crate) const SINKS: [&str; 5] = ["blackhole", "kafka", "postgres", "redis", "stdout"];
 
 /// Adapters of one project.
 pub struct ProjectAdapters {
     root: PathBuf,
     work: PathBuf,
+    pipeline: String,
     lake: Arc<Lake>,
     runtime: Handle,
     logs: Mutex<Vec<(String, Arc<Log>)>>,
 }
 
-fn unknown(owner: &str, connector: &str, known: &[&str]) -> Error {
+pub(crate) fn unknown(owner: &str, connector: &str, known: &[&str]) -> Error {
     let hint = match near_miss(connector, known.iter().copied()) {
         Some(near) => format!("Did you mean '{near}'?"),
         None => format!("Known connectors: {}.", known.join(", ")),
@@ -67,7 +73,14 @@ fn compression(text: &str, owner: &str) -> Result<Compression> {
 impl ProjectAdapters {
     /// Adapters of a project; opens its lake.
     pub fn new(project: &Project, runtime: &Handle) -> Result<Self> {
-        Ok(Self { root: project.root.clone(), work: project.work(), lake: open_lake(project, runtime)?, runtime: runtime.clone(), logs: Mutex::new(vec![]) })
+        Ok(Self {
+            root: project.root.clone(),
+            work: project.work(),
+            pipeline: project.name(),
+            lake: open_lake(project, runtime)?,
+            runtime: runtime.clone(),
+            logs: Mutex::new(vec![]),
+        })
     }
 
     /// The embedded logs that were opened, for the API to append to.
@@ -101,6 +114,13 @@ impl Adapters for ProjectAdapters {
                 options.finish()?;
                 Ok(Box::new(GeneratorSource::new(taken)))
             }
+            "kafka" => {
+                let taken = KafkaSourceOptions::take(&mut options, &plan.name)?;
+                options.finish()?;
+                let asks = |kind| plan.metadata.iter().any(|(_, asked)| *asked == kind);
+                let wants = Wants { key: asks(MetadataColumn::Key), headers: asks(MetadataColumn::Headers), timestamp: asks(MetadataColumn::Timestamp) };
+                Ok(Box::new(KafkaSource::new(taken, wants)?))
+            }
             other => Err(unknown(options.owner(), other, &SOURCES)),
         }
     }
@@ -125,19 +145,16 @@ impl Adapters for ProjectAdapters {
         Ok(self.lake.table(spec)?)
     }
 
-    fn sink(&self, plan: &SinkPlan, _table: &TablePlan, _app_id: &str) -> Result<SinkTarget> {
-        let options = plan.options.clone();
-        match plan.connector.as_str() {
-            "blackhole" => {
-                options.finish()?;
-                Ok(SinkTarget::Live(Box::new(Blackhole)))
-            }
-            "stdout" => {
-                options.finish()?;
-                Ok(SinkTarget::Live(Box::new(Stdout)))
-            }
-            other => Err(unknown(options.owner(), other, &SINKS)),
-        }
+    fn sink(&self, plan: &SinkPlan, table: &TablePlan, app_id: &str) -> Result<SinkTarget> {
+        let schema = Arc::clone(&table.schema);
+        Ok(match sinks::take(plan, &schema)? {
+            Taken::Blackhole => SinkTarget::Live(Box::new(Blackhole)),
+            Taken::Stdout => SinkTarget::Live(Box::new(Stdout)),
+            Taken::Kafka(options) if options.delivery == Delivery::AtLeastOnce => SinkTarget::Live(Box::new(sinks::LiveKafka::new(options, schema)?)),
+            Taken::Kafka(options) => SinkTarget::Outside(Arc::new(KafkaTarget::new(options, app_id, schema)?)),
+            Taken::Postgres(options) => SinkTarget::Outside(Arc::new(PostgresTarget::new(options, app_id, &self.pipeline, schema, self.runtime.clone())?)),
+            Taken::Redis(options) => SinkTarget::Live(Box::new(sinks::LiveRedis::new(options, app_id, &self.pipeline, schema)?)),
+        })
     }
 }
 
@@ -149,6 +166,7 @@ pub fn check(plan: &Plan, root: &Path) -> Result<()> {
             "files" => FilesOptions::take(&mut options, root).map(|_| ())?,
             "http" => HttpOptions::take(&mut options).map(|_| ())?,
             "generator" => GeneratorOptions::take(&mut options).map(|_| ())?,
+            "kafka" => KafkaSourceOptions::take(&mut options, &source.name).map(|_| ())?,
             other => return Err(unknown(options.owner(), other, &SOURCES)),
         }
         options.finish()?;
@@ -159,10 +177,7 @@ pub fn check(plan: &Plan, root: &Path) -> Result<()> {
         options.finish()?;
     }
     for sink in &plan.sinks {
-        if !SINKS.contains(&sink.connector.as_str()) {
-            return Err(unknown(sink.options.owner(), &sink.connector, &SINKS));
-        }
-        sink.options.clone().finish()?;
+        sinks::take(sink, &plan.tables[sink.table].schema)?;
     }
     Ok(())
 }
@@ -174,21 +189,21 @@ fn table_compression(options: &mut Options, table: &str) -> Result<Option<Compre
 /// Takes everything and keeps nothing.
 struct Blackhole;
 impl LiveSink for Blackhole {
-    fn write(&mut self, _batch: &RecordBatch) -> Result<()> {
-        Ok(())
+    fn write(&mut self, _batch: &RecordBatch) -> Result<Vec<RefusedRow>> {
+        Ok(vec![])
     }
 }
 
 /// Rows as JSON lines on standard output, after each tick.
 struct Stdout;
 impl LiveSink for Stdout {
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    fn write(&mut self, batch: &RecordBatch) -> Result<Vec<RefusedRow>> {
         use std::io::Write;
         let mut out = std::io::stdout().lock();
         for row in 0..batch.num_rows() {
             writeln!(out, "{}", watershed_engine::json::row_as_json(batch, row)).map_err(|e| Error::unavailable("CLI0008", "standard output cannot be written").caused_by(e))?;
         }
-        Ok(())
+        Ok(vec![])
     }
 }
 

@@ -60,6 +60,8 @@ pub enum Command {
     Quarantine(QuarantineArguments),
     /// Simulated transactions through the whole pipeline, for a first look.
     Demo(DemoArguments),
+    /// Send simulated transactions to a Kafka topic, at a rate or as fast as it goes.
+    Produce(Box<ProduceArguments>),
     /// Print what an error code means.
     Explain {
         /// Such as LAKE0003.
@@ -251,4 +253,96 @@ pub struct DemoArguments {
     /// Progress as text or as JSON events.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct ProduceArguments {
+    /// Where to connect first: host:port, several with commas.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub brokers: String,
+    /// Where records go.
+    #[arg(long)]
+    pub topic: String,
+    /// Records a second; max or 0: as fast as it goes.
+    #[arg(long, default_value = "1000", value_parser = watershed_producer::parse_rate)]
+    pub rate: watershed_producer::Rate,
+    /// End after so many records; without it and --seconds: when stopped.
+    #[arg(long)]
+    pub records: Option<u64>,
+    /// End after so long.
+    #[arg(long)]
+    pub seconds: Option<f64>,
+    /// Progress and report as text or as JSON.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// Another seed, other records.
+    #[arg(long, default_value_t = 42, help_heading = "What is made")]
+    pub seed: u64,
+    /// How many customers; 20% of them make 80% of the traffic.
+    #[arg(long, default_value_t = 100_000, help_heading = "What is made")]
+    pub customers: u64,
+    /// Share that repeats an earlier record.
+    #[arg(long, default_value = "0.01", value_parser = watershed_producer::parse_share, value_name = "SHARE", help_heading = "What is made")]
+    pub duplicates: f64,
+    /// Share that breaks a rule.
+    #[arg(long, default_value = "0.005", value_parser = watershed_producer::parse_share, value_name = "SHARE", help_heading = "What is made")]
+    pub invalid: f64,
+    /// Share that cannot be decoded.
+    #[arg(long, default_value = "0.002", value_parser = watershed_producer::parse_share, value_name = "SHARE", help_heading = "What is made")]
+    pub corrupt: f64,
+    /// Share that is 15 to 60 minutes behind.
+    #[arg(long, default_value = "0.002", value_parser = watershed_producer::parse_share, value_name = "SHARE", help_heading = "What is made")]
+    pub late: f64,
+    /// Share whose event time is behind, by --max-delay at most.
+    #[arg(long, default_value = "1", value_parser = watershed_producer::parse_share, value_name = "SHARE", help_heading = "What is made")]
+    pub disorder: f64,
+    /// How far event times are behind at most.
+    #[arg(long, default_value = "2s", value_parser = duration, value_name = "DURATION", help_heading = "What is made")]
+    pub max_delay: std::time::Duration,
+    /// Event time of the first record, or now.
+    #[arg(long, default_value = "2026-01-01T00:00:00Z", value_parser = watershed_producer::parse_start, value_name = "TIME", help_heading = "What is made")]
+    pub start: watershed_producer::Start,
+    /// Share of the traffic that a few customers alone make.
+    #[arg(long, default_value = "0", value_parser = watershed_producer::parse_share, value_name = "SHARE", help_heading = "Hot keys")]
+    pub hot_keys: f64,
+    /// How many customers have that share.
+    #[arg(long, default_value_t = 1, help_heading = "Hot keys")]
+    pub hot_key_count: u64,
+    /// Spread each hot key over so many suffixes; reports the skew before and after.
+    #[arg(long, default_value_t = 0, value_name = "N", hide_default_value = true, help_heading = "Hot keys")]
+    pub salt_hot_keys: u32,
+    /// A key is hot from this share of the traffic on; a quarter of a partition's mean without it.
+    #[arg(long, value_parser = watershed_producer::parse_share, value_name = "SHARE", help_heading = "Hot keys")]
+    pub hot_key_threshold: Option<f64>,
+    /// Create the topic if it is missing.
+    #[arg(long, help_heading = "Topic")]
+    pub create_topic: bool,
+    /// Partitions of a topic that is created.
+    #[arg(long, value_name = "N", help_heading = "Topic")]
+    pub partitions: Option<u32>,
+    /// Replicas of a topic that is created.
+    #[arg(long, value_name = "N", help_heading = "Topic")]
+    pub replication: Option<u32>,
+    /// Retries neither repeat nor reorder records.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", help_heading = "Guarantee")]
+    pub idempotent: bool,
+    /// Send in transactions.
+    #[arg(long, help_heading = "Guarantee")]
+    pub transactional: bool,
+    /// Records of a transaction at most.
+    #[arg(long, default_value_t = 100_000, value_name = "N", help_heading = "Guarantee")]
+    pub transaction_records: u64,
+    /// How long a transaction takes at most.
+    #[arg(long, default_value = "1s", value_parser = duration, value_name = "DURATION", help_heading = "Guarantee")]
+    pub transaction_interval: std::time::Duration,
+    /// Any property of librdkafka by its own name, such as linger.ms=5; wins over everything else.
+    #[arg(short = 'X', value_name = "NAME=VALUE", value_parser = watershed_producer::parse_property, help_heading = "librdkafka")]
+    pub properties: Vec<(String, String)>,
+    /// Threads that make records; 0: the sending thread does.
+    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "librdkafka")]
+    pub generators: usize,
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    watershed_types::parse_duration(text).ok_or_else(|| "give a duration such as 500ms or 2s".to_owned())
 }

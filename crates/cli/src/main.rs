@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
+use watershed_types::failpoint;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,11 +27,11 @@ fn main() -> ExitCode {
     let started = Instant::now();
     let arguments = arguments::Arguments::parse();
     telemetry::install(&arguments);
-    if let Ok(place) = std::env::var("WATERSHED_FAILPOINT") {
-        if !watershed_engine::failpoint::arm(&place) {
-            eprintln!("error: there is no fail point \"{place}\"; they are: {}", watershed_engine::failpoint::PLACES.join(", "));
-            return ExitCode::from(2);
-        }
+    if let Ok(place) = std::env::var("WATERSHED_FAILPOINT")
+        && !failpoint::arm(&place)
+    {
+        eprintln!("error: there is no fail point \"{place}\"; they are: {}", [&failpoint::PLACES[..], &failpoint::TARGET_PLACES].concat().join(", "));
+        return ExitCode::from(2);
     }
     match commands::run(arguments, started) {
         Ok(code) => ExitCode::from(code),

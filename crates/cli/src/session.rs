@@ -93,7 +93,12 @@ pub fn begin(project: &Project, runtime: &Runtime, options: RunOptions, started:
 }
 
 /// SIGINT and SIGTERM close the epoch; a second one ends the process at once.
-pub fn stop_on_signals(runtime: &Runtime, stop: Arc<std::sync::atomic::AtomicBool>) {
+pub fn close_on_signals(runtime: &Runtime, stop: Arc<std::sync::atomic::AtomicBool>) {
+    stop_on_signals(runtime, stop, "closing the epoch; press again to stop at once", "stopped at once; the open epoch was not committed");
+}
+
+/// SIGINT and SIGTERM set the flag and say `asked`; a second one says `forced` and ends the process at once.
+pub fn stop_on_signals(runtime: &Runtime, stop: Arc<std::sync::atomic::AtomicBool>, asked: &'static str, forced: &'static str) {
     runtime.spawn(async move {
         use tokio::signal::unix::{SignalKind, signal};
         let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return };
@@ -103,10 +108,10 @@ pub fn stop_on_signals(runtime: &Runtime, stop: Arc<std::sync::atomic::AtomicBoo
                 _ = terminate.recv() => {}
             }
             if stop.swap(true, std::sync::atomic::Ordering::SeqCst) {
-                eprintln!("stopped at once; the open epoch was not committed");
+                eprintln!("{forced}");
                 std::process::exit(130);
             }
-            eprintln!("closing the epoch; press again to stop at once");
+            eprintln!("{asked}");
         }
     });
 }

@@ -83,6 +83,9 @@ fn chunk(bytes: Bytes) -> RawChunk {
         framing: Framing::Lines,
         bytes,
         header: false,
+        facts: None,
+        lost: 0,
+        skipped: 0,
     }
 }
 

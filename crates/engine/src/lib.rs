@@ -8,7 +8,7 @@
 //! [`checkpoint`], SQL becomes steps in [`plan`].
 
 pub mod checkpoint;
-pub mod failpoint;
+pub use watershed_types::failpoint;
 pub mod json;
 pub mod operator;
 pub mod plan;

@@ -242,7 +242,7 @@ impl Source for FilesSource {
     }
 
     fn lag(&mut self) -> Lag {
-        Lag { records: None, bytes: Some(self.files.values().filter(|file| file.present).map(TrackedFile::unread).sum()) }
+        Lag { records: None, bytes: Some(self.files.values().filter(|file| file.present).map(TrackedFile::unread).sum()), partitions: vec![] }
     }
 
     fn notices(&mut self) -> Vec<String> {

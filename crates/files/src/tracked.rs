@@ -255,6 +255,9 @@ impl TrackedFile {
             ingested_at: SystemClock.now_micros(),
             framing: Framing::Lines,
             header: header.is_some(),
+            facts: None,
+            lost: 0,
+            skipped: 0,
             bytes,
         }
     }

@@ -90,6 +90,9 @@ impl LogSource {
             framing: Framing::Lines,
             bytes: payload,
             header: false,
+            facts: None,
+            lost: 0,
+            skipped: 0,
         }))
     }
 }
@@ -146,7 +149,7 @@ impl Source for LogSource {
     }
 
     fn lag(&mut self) -> Lag {
-        let mut lag = Lag { records: Some(0), bytes: Some(0) };
+        let mut lag = Lag { records: Some(0), bytes: Some(0), ..Lag::default() };
         for (partition, cursor) in self.log.partitions().iter().zip(&self.cursors) {
             let state = partition.state.lock();
             lag.records = lag.records.map(|r| r + state.end.saturating_sub(cursor.offset));

@@ -10,5 +10,5 @@ mod sink;
 mod source;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use sink::{CommitOutcome, Sink, SinkWriter, Staged};
-pub use source::{Framing, Lag, Polled, RawChunk, Source};
+pub use sink::{CommitOutcome, Delivered, Recount, RefusedRow, Sink, SinkWriter, Staged, Target};
+pub use source::{Framing, HeaderItem, Lag, PartitionLag, Polled, RawChunk, RecordFacts, Source};

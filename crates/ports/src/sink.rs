@@ -37,6 +37,12 @@ pub trait Sink: Send + Sync {
     fn writer(&self, epoch: Epoch) -> Result<Box<dyn SinkWriter>>;
     /// The last epoch this sink shows, [`Epoch::ZERO`] if none.
     fn last_epoch(&self) -> Result<Epoch>;
+    /// Makes sure that no older generation can commit any more, where the target itself can, and then says the last epoch
+    /// it shows. Called once, when a run starts.
+    fn claim(&self, generation: Generation) -> Result<Epoch> {
+        let _ = generation;
+        self.last_epoch()
+    }
     /// Makes an epoch's rows visible, once. Errors say whether they are definite or indefinite.
     fn commit(&self, epoch: Epoch, generation: Generation, staged: &[Staged]) -> Result<CommitOutcome>;
     /// Housekeeping that never blocks or conflicts with writers (compaction, cleaning). Called between commits on
@@ -52,4 +58,59 @@ pub trait SinkWriter: Send {
     fn write(&mut self, batch: &RecordBatch) -> Result<()>;
     /// Makes everything written durable and says where it is.
     fn seal(self: Box<Self>) -> Result<Staged>;
+}
+
+/// An outside target that takes a whole epoch at once, in a transaction of its own.
+///
+/// The engine keeps the epoch's rows in the checkpoint store until they are delivered, so a target stages nothing: after a crash
+/// it is handed the same rows again. All calls come from one thread at a time.
+///
+/// Guarantees asked for: `deliver` shows all rows of an epoch or none, and records the epoch in the same transaction;
+/// for an epoch the target already holds it writes nothing and says so with the refusals recorded then.
+/// Every error says whether the write surely failed or may have landed ([`watershed_types::Error::definite`] and its
+/// kin); the engine calls again after either, so a target that lost the answer to its commit looks first.
+pub trait Target: Send + Sync {
+    /// The name in ledgers, metrics and errors: the sink's.
+    fn name(&self) -> &str;
+    /// Connects, makes or checks what it writes to, makes sure that no older generation can commit any more, and then says the
+    /// last epoch the target shows ([`Epoch::ZERO`] if none).
+    fn claim(&self, generation: Generation) -> Result<Epoch>;
+    /// The last epoch the target shows. Changes nothing.
+    fn last_epoch(&self) -> Result<Epoch>;
+    /// Delivers an epoch's rows, in the order of the stream.
+    fn deliver(&self, epoch: Epoch, generation: Generation, rows: &mut dyn Iterator<Item = Result<RecordBatch>>) -> Result<Delivered>;
+    /// What the target can say about one epoch, for `watershed verify`. `None` if it does not know the epoch (any more).
+    fn recount(&self, epoch: Epoch) -> Result<Option<Recount>> {
+        let _ = epoch;
+        Ok(None)
+    }
+    /// Housekeeping between commits (`VACUUM`, `ANALYZE`), on a thread of its own.
+    fn maintain(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What a target made of an epoch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// True if the target held the epoch before the call.
+    pub already_there: bool,
+    /// Rows the target does not take, whatever is tried: they go to the quarantine with its words.
+    pub refused: Vec<RefusedRow>,
+}
+
+/// A row that a target refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRow {
+    /// Its ordinal among the epoch's rows, from 0.
+    pub row: u64,
+    /// The target's words.
+    pub detail: String,
+}
+
+/// What a target says it took in one epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recount {
+    /// Rows it took, before rows of one key were folded into the last of them.
+    pub rows: u64,
 }

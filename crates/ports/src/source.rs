@@ -39,6 +39,62 @@ pub struct RawChunk {
     pub bytes: Bytes,
     /// True if `bytes` starts with a CSV header line that is not a record.
     pub header: bool,
+    /// What a log knows about each record besides its value; absent where positions alone say it all.
+    pub facts: Option<Arc<RecordFacts>>,
+    /// Records that were gone before they could be read, just before this chunk: the ledger shows them as lost.
+    pub lost: u64,
+    /// Records of this stretch that the source's options leave out: read and filtered in the ledger.
+    pub skipped: u64,
+}
+
+impl RawChunk {
+    /// A chunk of a log: records at byte ranges, positions that are ordinals, nothing lost or left out.
+    pub fn of_log(partition: Arc<str>, first: u64, end: u64, ingested_at: i64, ranges: Arc<[(u32, u32)]>, bytes: Bytes) -> Self {
+        Self {
+            stretch: Arc::clone(&partition),
+            partition,
+            offset: first,
+            end_offset: end,
+            record: first,
+            byte_positions: false,
+            ingested_at,
+            framing: Framing::Ranges(ranges),
+            bytes,
+            header: false,
+            facts: None,
+            lost: 0,
+            skipped: 0,
+        }
+    }
+}
+
+/// What a log knows about each record of a chunk. Lists are per record, in order, or empty where nobody asked for them.
+/// Byte ranges are `(start, end)` in the chunk's bytes, so that keys and headers travel in the same buffer.
+#[derive(Debug, Clone, Default)]
+pub struct RecordFacts {
+    /// Each record's offset: logs with compaction or transactions have holes.
+    pub offsets: Vec<u64>,
+    /// Each record's timestamp, microseconds since 1970; [`i64::MIN`] where the log has none.
+    pub timestamps: Vec<i64>,
+    /// Each record's key.
+    pub keys: Vec<Option<(u32, u32)>>,
+    /// Each record's headers, as a range of [`RecordFacts::header_items`].
+    pub headers: Vec<(u32, u32)>,
+    /// Header names and values.
+    pub header_items: Vec<HeaderItem>,
+    /// The topic, where a source reads several; [`None`] elsewhere.
+    pub topic: Option<Arc<str>>,
+    /// Ordinals in the chunk of records that have no value at all (tombstones), ascending.
+    pub tombstones: Vec<u32>,
+}
+
+/// One header of a record, as byte ranges in the chunk.
+#[derive(Debug, Clone, Copy)]
+pub struct HeaderItem {
+    /// Its name, UTF-8.
+    pub name: (u32, u32),
+    /// Its value; headers may have none.
+    pub value: Option<(u32, u32)>,
 }
 
 /// What a poll found.
@@ -53,12 +109,27 @@ pub enum Polled {
 }
 
 /// How far behind a source is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Lag {
     /// Records not yet read, where the source knows.
     pub records: Option<u64>,
     /// Bytes not yet read, where the source knows.
     pub bytes: Option<u64>,
+    /// The same by partition, for sources whose partitions are filled by somebody else.
+    pub partitions: Vec<PartitionLag>,
+}
+
+/// One partition as its reader sees it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PartitionLag {
+    /// As [`RawChunk::partition`] names it.
+    pub partition: String,
+    /// The next record to be read.
+    pub position: u64,
+    /// Where the partition ends at the moment: the position of the next record somebody writes.
+    pub end: u64,
+    /// The key that comes most often and its share of the partition's records (0 to 1), by a sketch over the recent ones.
+    pub hot_key: Option<(String, f64)>,
 }
 
 /// A replayable stream of records.

@@ -17,6 +17,9 @@ pub struct Account {
     pub late: u64,
     /// Rows put into quarantine for another reason than lateness.
     pub quarantined: u64,
+    /// Records of the input that were gone before they could be read (retention, a topic made anew). Not among `read`: a gap.
+    #[serde(default)]
+    pub lost: u64,
 }
 
 impl Account {
@@ -36,6 +39,7 @@ impl Account {
         self.duplicate += other.duplicate;
         self.late += other.late;
         self.quarantined += other.quarantined;
+        self.lost += other.lost;
     }
 }
 

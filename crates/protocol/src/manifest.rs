@@ -72,6 +72,9 @@ pub struct SourceProgress {
     pub watermarks: BTreeMap<String, i64>,
     /// The watermark of all its partitions together, microseconds since 1970.
     pub combined: Option<i64>,
+    /// Records that were gone before they could be read, and that `on_data_loss = 'continue'` let pass.
+    #[serde(default)]
+    pub lost: u64,
 }
 
 /// One tick.
@@ -137,6 +140,9 @@ pub struct SinkReceipt {
     pub bytes: u64,
     /// True if recovery found them there already.
     pub already_there: bool,
+    /// Rows the target refused; they are in the quarantine.
+    #[serde(default)]
+    pub refused: u64,
 }
 
 /// A quarantined row that was sent round again.

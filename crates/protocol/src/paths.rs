@@ -17,6 +17,8 @@ impl Paths {
     pub const COMMITS: &'static str = "commits";
     /// Operators' state.
     pub const STATE: &'static str = "state";
+    /// Rows on their way to outside targets.
+    pub const STAGED: &'static str = "staged";
     /// Accounts of epochs whose commit records were folded together.
     pub const LEDGER: &'static str = "ledger";
 
@@ -34,8 +36,11 @@ impl Paths {
     }
     /// `state/000000000012-g7-<operator>.arrow`; operator names are made safe for file systems.
     pub fn state(epoch: Epoch, generation: Generation, operator: &str) -> String {
-        let safe: String = operator.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '.' { c } else { '-' }).collect();
-        format!("{}/{:012}-g{}-{safe}.arrow", Self::STATE, epoch.0, generation.0)
+        format!("{}/{:012}-g{}-{}.arrow", Self::STATE, epoch.0, generation.0, safe(operator))
+    }
+    /// `staged/000000000012-g7-<sink>-0.arrow`
+    pub fn staged(epoch: Epoch, generation: Generation, sink: &str, number: usize) -> String {
+        format!("{}/{:012}-g{}-{}-{number}.arrow", Self::STAGED, epoch.0, generation.0, safe(sink))
     }
     /// `ledger/000000000001-000000000256.json`
     pub fn ledger(first: Epoch, last: Epoch) -> String {
@@ -50,4 +55,10 @@ impl Paths {
         }
         name[..digits].parse().ok()
     }
+}
+
+/// A name as a part of a file name. Where that loses something, a checksum tells names apart.
+fn safe(name: &str) -> String {
+    let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '.' { c } else { '-' }).collect();
+    if plain == name { plain } else { format!("{plain}-{}", crate::checksum(name.as_bytes()).rsplit(':').next().unwrap_or_default()) }
 }

@@ -84,6 +84,9 @@ impl GeneratorSource {
             framing: Framing::Lines,
             bytes: Bytes::from(bytes),
             header: false,
+            facts: None,
+            lost: 0,
+            skipped: 0,
         }
     }
 }
@@ -141,7 +144,7 @@ impl Source for GeneratorSource {
         let due = self.due();
         let left = (0..self.next.len()).map(|p| self.left(p)).fold(0u64, u64::saturating_add);
         let records = due.min(left);
-        Lag { records: (records < u64::MAX).then_some(records), bytes: None }
+        Lag { records: (records < u64::MAX).then_some(records), bytes: None, partitions: vec![] }
     }
 }
 

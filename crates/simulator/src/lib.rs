@@ -14,4 +14,4 @@ mod write;
 
 pub use generator::GeneratorSource;
 pub use options::{GeneratorOptions, Rate};
-pub use record::{Made, Profile, Simulator};
+pub use record::{Made, Profile, Simulator, customer_id};

@@ -43,8 +43,14 @@ pub struct Profile {
     pub late: f64,
     /// Event times are up to this much behind, evenly spread.
     pub disorder_micros: i64,
+    /// Share of records whose event time is behind at all.
+    pub disorder_share: f64,
     /// Share of the traffic that the first fifth of the customers make.
     pub hot_share: f64,
+    /// Share of the traffic that [`Profile::hot_customers`] alone make, before anything else is divided.
+    pub hot_customers_share: f64,
+    /// How many customers have that share, evenly between them. The seed decides which they are.
+    pub hot_customers: u64,
 }
 
 impl Default for Profile {
@@ -59,7 +65,10 @@ impl Default for Profile {
             corrupt: 0.002,
             late: 0.002,
             disorder_micros: 2_000_000,
+            disorder_share: 1.0,
             hot_share: 0.8,
+            hot_customers_share: 0.0,
+            hot_customers: 1,
         }
     }
 }
@@ -92,6 +101,9 @@ enum Purpose {
     IdentityLow,
     Metadata,
     Time,
+    // New purposes come last: the ones above keep their numbers, and so old seeds their bytes.
+    Disorder,
+    HotCustomer,
 }
 
 /// Makes records. Cheap to copy around; holds no state (I1 of the crate).
@@ -101,6 +113,10 @@ pub struct Simulator {
     /// Upper thresholds on the kind's roll: bad JSON, wrong type, invalid, late, duplicate.
     bounds: [u64; 5],
     hot: u64,
+    /// `None`: nobody has a share of their own.
+    hot_customers: Option<u64>,
+    /// `None`: every event time may be behind.
+    disorder: Option<u64>,
 }
 
 impl Simulator {
@@ -113,7 +129,9 @@ impl Simulator {
             threshold(sum)
         });
         let hot = threshold(profile.hot_share);
-        Self { profile, bounds, hot }
+        let hot_customers = (profile.hot_customers_share > 0.0).then(|| threshold(profile.hot_customers_share));
+        let disorder = (profile.disorder_share < 1.0).then(|| threshold(profile.disorder_share));
+        Self { profile, bounds, hot, hot_customers, disorder }
     }
 
     /// What it simulates.
@@ -171,8 +189,26 @@ impl Simulator {
         self.customer(self.dice(self.resolve(index).1))
     }
 
+    /// The customers that have a share of the traffic of their own; empty without one.
+    pub fn hot_customers(&self) -> Vec<u64> {
+        let count = if self.hot_customers.is_some() { self.profile.hot_customers.max(1) } else { 0 };
+        (0..count).map(|which| self.hot_customer(which)).collect()
+    }
+
+    fn hot_customer(&self, which: u64) -> u64 {
+        below(Dice::new(self.profile.seed, which).roll(Purpose::HotCustomer as u64), self.profile.customers.max(1))
+    }
+
     fn customer(&self, dice: Dice) -> u64 {
         let customers = self.profile.customers.max(1);
+        if let Some(share) = self.hot_customers {
+            let roll = dice.roll(Purpose::HotCustomer as u64);
+            if roll < share {
+                // Which of them must not hang together with having been chosen.
+                let which = roll.rotate_left(32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                return self.hot_customer(below(which, self.profile.hot_customers.max(1)));
+            }
+        }
         let hot_customers = (customers / 5).max(1);
         let roll = dice.roll(Purpose::Customer as u64);
         let which = roll.rotate_left(32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -185,6 +221,19 @@ impl Simulator {
     /// time its original had if overrides advance by 1/`events_per_second` per index; without one it is exact.
     pub fn record(&self, index: u64, event_micros: Option<i64>, out: &mut Vec<u8>) -> Made {
         let (made, content) = self.resolve(index);
+        self.resolved(index, made, content, event_micros, out);
+        made
+    }
+
+    /// [`Simulator::record`] that also gives the number of the record's customer, for the price of one roll more
+    /// instead of a whole [`Simulator::customer_of`]. Records that cannot be decoded have one too.
+    pub fn record_of_customer(&self, index: u64, event_micros: Option<i64>, out: &mut Vec<u8>) -> (Made, u64) {
+        let (made, content) = self.resolve(index);
+        self.resolved(index, made, content, event_micros, out);
+        (made, self.customer(self.dice(content)))
+    }
+
+    fn resolved(&self, index: u64, made: Made, content: u64, event_micros: Option<i64>, out: &mut Vec<u8>) {
         let base = match event_micros {
             Some(micros) => micros - self.span_micros(index - content),
             None => self.base_micros(content),
@@ -195,7 +244,6 @@ impl Simulator {
         if made == Made::Corrupt {
             self.damage(self.dice(index), start, out);
         }
-        made
     }
 
     fn content(&self, dice: Dice, made: Made, base: i64, out: &mut Vec<u8>) {
@@ -209,9 +257,8 @@ impl Simulator {
         if made == Made::WrongType && detail & 3 == 1 {
             out.extend_from_slice(b"null");
         } else {
-            out.extend_from_slice(b"\"C");
-            let customer = self.customer(dice);
-            digits(customer, (customer.checked_ilog10().unwrap_or(0) as usize + 1).max(6), out);
+            out.push(b'"');
+            customer_id(self.customer(dice), out);
             out.push(b'"');
         }
         self.amount(dice, made, detail, out);
@@ -254,7 +301,8 @@ impl Simulator {
 
     fn event_time(&self, dice: Dice, made: Made, detail: u64, base: i64) -> i64 {
         let disorder = self.profile.disorder_micros.max(0) as u64 + 1;
-        let behind = below(dice.roll(Purpose::Time as u64), disorder) as i64;
+        let ordered = self.disorder.is_some_and(|share| dice.roll(Purpose::Disorder as u64) >= share);
+        let behind = if ordered { 0 } else { below(dice.roll(Purpose::Time as u64), disorder) as i64 };
         let late = if made == Made::Late { 15 * MINUTE + below(detail, 45 * MINUTE as u64) as i64 } else { 0 };
         base - behind - late
     }
@@ -277,6 +325,12 @@ impl Simulator {
             }
         }
     }
+}
+
+/// Appends a customer's id as records have it, such as `C004711`.
+pub fn customer_id(customer: u64, out: &mut Vec<u8>) {
+    out.push(b'C');
+    digits(customer, (customer.checked_ilog10().unwrap_or(0) as usize + 1).max(6), out);
 }
 
 /// A version 4 UUID.

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::sql::sqlparser::ast::{Expr, Query};
 use watershed_types::Options;
 
@@ -128,6 +128,52 @@ pub enum MetadataColumn {
     IngestTime,
     /// The source's name, VARCHAR.
     Source,
+    /// The record's key in its log, VARCHAR; NULL if it has none; `\\x…` if it is no UTF-8.
+    Key,
+    /// The record's headers, MAP<VARCHAR, VARCHAR>; of a name that comes several times the last.
+    Headers,
+    /// The record's own timestamp in its log, TIMESTAMP.
+    Timestamp,
+    /// The topic it came from, VARCHAR.
+    Topic,
+}
+
+impl MetadataColumn {
+    /// Every kind, by the name it has in `METADATA FROM '…'`.
+    pub const ALL: [(&'static str, MetadataColumn); 8] = [
+        ("partition", MetadataColumn::Partition),
+        ("position", MetadataColumn::Position),
+        ("ingest_time", MetadataColumn::IngestTime),
+        ("source", MetadataColumn::Source),
+        ("key", MetadataColumn::Key),
+        ("headers", MetadataColumn::Headers),
+        ("timestamp", MetadataColumn::Timestamp),
+        ("topic", MetadataColumn::Topic),
+    ];
+
+    /// Its name in `METADATA FROM '…'`.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+
+    /// The type its column has.
+    pub fn data_type(self) -> DataType {
+        match self {
+            Self::Partition | Self::Position | Self::Source | Self::Key | Self::Topic => DataType::Utf8View,
+            Self::IngestTime | Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Self::Headers => crate::types::map_of(DataType::Utf8View),
+        }
+    }
+
+    /// Whether it may be NULL.
+    pub fn nullable(self) -> bool {
+        matches!(self, Self::Key | Self::Timestamp | Self::Topic)
+    }
+
+    /// True for what only a log such as Kafka's knows.
+    pub fn of_logs(self) -> bool {
+        matches!(self, Self::Key | Self::Headers | Self::Timestamp | Self::Topic)
+    }
 }
 
 /// `WATERMARK FOR column AS column - INTERVAL '…'`.

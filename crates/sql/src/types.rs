@@ -212,8 +212,13 @@ fn map(cursor: &mut Cursor<'_>, depth: usize) -> Result<DataType> {
     cursor.expect_token(&Token::Comma)?;
     let value = parse_nested(cursor, depth + 1)?;
     close_angle(cursor)?;
-    let entry = Fields::from(vec![Field::new("key", key, false), Field::new("value", value, true)]);
-    Ok(DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entry), false)), false))
+    Ok(map_of(value))
+}
+
+/// A map from text to values of this type, as the decoder builds it.
+pub(crate) fn map_of(value: DataType) -> DataType {
+    let entry = Fields::from(vec![Field::new("key", DataType::Utf8View, false), Field::new("value", value, true)]);
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entry), false)), false)
 }
 
 fn row(cursor: &mut Cursor<'_>, depth: usize) -> Result<DataType> {

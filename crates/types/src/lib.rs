@@ -6,6 +6,7 @@
 //! I2: a [`Secret`] never prints its value, neither by `Debug` nor by `Display`.
 
 mod error;
+pub mod failpoint;
 mod ids;
 mod options;
 mod secret;

@@ -140,7 +140,7 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
         _ => return None,
     };
     let bytes = number * factor as f64;
-    (bytes.is_finite() && bytes >= 0.0 && bytes < 9e18).then_some(bytes as u64)
+    (bytes.is_finite() && (0.0..9e18).contains(&bytes)).then_some(bytes as u64)
 }
 
 /// `10s`, `250ms`, `5 minutes`, `1h`, `7 days`.

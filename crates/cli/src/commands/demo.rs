@@ -29,7 +29,7 @@ use crate::commands::init;
 use crate::commands::up::Running;
 use crate::progress::{Progress, grouped};
 use crate::project::Project;
-use crate::session::{runtime, stop_on_signals};
+use crate::session::{close_on_signals, runtime};
 
 use latency::Latency;
 use traffic::{Sent, Traffic};
@@ -51,7 +51,7 @@ pub fn run(arguments: DemoArguments, started: Instant) -> Result<u8> {
     let runtime = runtime()?;
     let running = Running::launch(&project, &runtime, "127.0.0.1:0", false, started)?;
     let flag = running.session.handle.stop_flag();
-    stop_on_signals(&runtime, Arc::clone(&flag));
+    close_on_signals(&runtime, Arc::clone(&flag));
 
     let sending = Duration::from_secs(arguments.seconds);
     let span = SPAN.max(sending);

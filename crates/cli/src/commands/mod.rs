@@ -5,6 +5,7 @@ mod demo;
 mod explain;
 mod init;
 mod plan;
+mod produce;
 mod quarantine;
 pub mod query;
 mod run;
@@ -31,6 +32,7 @@ pub fn run(arguments: Arguments, started: Instant) -> Result<u8> {
         Command::Checkpoint(a) => checkpoint::run(a),
         Command::Quarantine(a) => quarantine::run(a, started),
         Command::Demo(a) => demo::run(a, started),
+        Command::Produce(a) => produce::run(*a),
         Command::Explain { code } => explain::run(&code),
     }
 }

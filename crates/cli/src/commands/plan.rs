@@ -87,7 +87,10 @@ fn text(project: &Project, plan: &Plan, chains: &BTreeMap<String, OperatorState>
         }
     }
     for table in &plan.tables {
-        text.push_str(&format!("\ntable {} · {} · {} columns", table.name, table.zone.as_str(), table.schema.fields().len()));
+        match table.stored {
+            true => text.push_str(&format!("\ntable {} · {} · {} columns", table.name, table.zone.as_str(), table.schema.fields().len())),
+            false => text.push_str(&format!("\nstream {} · not kept · {} columns", table.name, table.schema.fields().len())),
+        }
         if !table.partitioned_by.is_empty() {
             text.push_str(&format!(" · partitioned by {}", table.partitioned_by.join(", ")));
         }
@@ -101,7 +104,9 @@ fn text(project: &Project, plan: &Plan, chains: &BTreeMap<String, OperatorState>
         for rule in &table.rules {
             text.push_str(&format!("  └─ expect {}: {} (else {})\n", rule.name, rule.text, violation(rule.on_violation)));
         }
-        text.push_str(&format!("  └─ write to the lake, {}/{}\n", table.zone.as_str(), table.name));
+        if table.stored {
+            text.push_str(&format!("  └─ write to the lake, {}/{}\n", table.zone.as_str(), table.name));
+        }
         for sink in plan.sinks.iter().filter(|s| plan.tables[s.table].name == table.name) {
             text.push_str(&format!("  └─ sink {} · {} {}\n", sink.name, sink.connector, options(&sink.options)));
         }

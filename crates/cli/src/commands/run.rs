@@ -14,7 +14,7 @@ pub fn run(arguments: RunArguments, started: Instant) -> Result<u8> {
     let runtime = runtime()?;
     let options = RunOptions { once: true, finalize: arguments.finalize, rebuild: arguments.rebuild };
     let session = begin(&project, &runtime, options, started)?;
-    crate::session::stop_on_signals(&runtime, session.handle.stop_flag());
+    crate::session::close_on_signals(&runtime, session.handle.stop_flag());
     let progress = crate::progress::Progress::start(&session.handle, arguments.format);
     let outcome = session.handle.join();
     progress.finish();

@@ -19,7 +19,7 @@ use crate::api::{Server, bind};
 use crate::arguments::{Format, UpArguments};
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::session::{RunOptions, Session, begin, runtime, stop_on_signals};
+use crate::session::{RunOptions, Session, begin, close_on_signals, runtime};
 
 /// Runs the command.
 pub fn run(arguments: UpArguments, started: Instant) -> Result<u8> {
@@ -73,7 +73,7 @@ impl Running {
 
     /// Shows progress until the pipeline has ended, by a signal or by itself.
     pub fn wait(self, runtime: &Runtime, format: Format) -> Result<Outcome> {
-        stop_on_signals(runtime, self.session.handle.stop_flag());
+        close_on_signals(runtime, self.session.handle.stop_flag());
         let progress = Progress::start(&self.session.handle, format);
         self.end(progress)
     }

@@ -98,6 +98,7 @@ fn ledger(records: &[CommitRecord]) -> Built {
         ("duplicate", figures(|a| a.duplicate)),
         ("late", figures(|a| a.late)),
         ("quarantined", figures(|a| a.quarantined)),
+        ("lost", figures(|a| a.lost)),
     ])
 }
 
@@ -121,6 +122,7 @@ fn sinks(records: &[CommitRecord]) -> Built {
         ("sink", texts(rows.iter().map(|r| r.1.as_str()))),
         ("rows", numbers(rows.iter().map(|r| r.2.rows))),
         ("bytes", numbers(rows.iter().map(|r| r.2.bytes))),
+        ("refused", numbers(rows.iter().map(|r| r.2.refused))),
         ("already_there", Arc::new(BooleanArray::from_iter(rows.iter().map(|r| Some(r.2.already_there))))),
     ])
 }

@@ -3,8 +3,10 @@
 mod crash;
 mod faults;
 mod goldens;
+mod kafka;
 mod python;
 mod serve;
+mod servers;
 mod simulation;
 mod support;
 mod workload;

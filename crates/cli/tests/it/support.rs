@@ -153,6 +153,11 @@ impl Project {
         self.run(&["run", "--once", "--final"])
     }
 
+    /// All input there is, killed at a fail point.
+    pub fn once_but(&self, failpoint: &str) -> Ran {
+        finish(self.command(&["run", "--once"], Some(failpoint)).spawn().expect("the binary starts"))
+    }
+
     pub fn to_the_end_but(&self, failpoint: &str) -> Ran {
         finish(self.command(&["run", "--once", "--final"], Some(failpoint)).spawn().expect("the binary starts"))
     }

@@ -39,6 +39,9 @@ pub fn chunk(bytes: impl Into<Vec<u8>>, framing: Framing) -> RawChunk {
         framing,
         bytes,
         header: false,
+        facts: None,
+        lost: 0,
+        skipped: 0,
     }
 }
 

@@ -165,6 +165,11 @@ impl Checkpoint {
                 self.store.delete(&path)?;
             }
         }
+        for name in self.store.list(Paths::STAGED)? {
+            if Paths::number(&name).is_some_and(|epoch| epoch <= last) {
+                self.store.delete(&format!("{}/{name}", Paths::STAGED))?;
+            }
+        }
         if history.committed.len() as u64 >= FOLD + KEEP {
             self.fold(&history.committed[..FOLD as usize])?;
         }

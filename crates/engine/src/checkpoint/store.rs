@@ -48,13 +48,14 @@ fn remote_error(what: &str, path: &str, error: object_store::Error) -> Error {
 impl Store {
     /// Opens a folder or an object-store URL. A relative path is taken from `base`.
     pub fn open(location: &str, base: &Path, runtime: &Handle) -> Result<Store> {
-        if let Ok(url) = url::Url::parse(location) {
-            if location.contains("://") && url.scheme() != "file" {
-                let options = std::env::vars().filter(|(key, _)| key.starts_with("AWS_")).map(|(key, value)| (key.to_ascii_lowercase(), value));
-                let (store, prefix) = object_store::parse_url_opts(&url, options)
-                    .map_err(|e| Error::invalid("CKPT0005", format!("\"{location}\" is not a usable checkpoint location")).caused_by(e))?;
-                return Ok(Store::Remote { store: Arc::from(store), prefix, runtime: runtime.clone() });
-            }
+        if let Ok(url) = url::Url::parse(location)
+            && location.contains("://")
+            && url.scheme() != "file"
+        {
+            let options = std::env::vars().filter(|(key, _)| key.starts_with("AWS_")).map(|(key, value)| (key.to_ascii_lowercase(), value));
+            let (store, prefix) =
+                object_store::parse_url_opts(&url, options).map_err(|e| Error::invalid("CKPT0005", format!("\"{location}\" is not a usable checkpoint location")).caused_by(e))?;
+            return Ok(Store::Remote { store: Arc::from(store), prefix, runtime: runtime.clone() });
         }
         Ok(Store::Local(base.join(location.strip_prefix("file://").unwrap_or(location))))
     }

@@ -51,7 +51,8 @@ impl Origin {
             let byte = self.chunk.offset + u64::from(self.records[record as usize].0).saturating_sub(header);
             format!("{}:{byte}", self.chunk.stretch)
         } else {
-            (self.chunk.record + u64::from(record)).to_string()
+            let offset = self.chunk.facts.as_ref().and_then(|facts| facts.offsets.get(record as usize)).copied();
+            offset.unwrap_or(self.chunk.record + u64::from(record)).to_string()
         }
     }
 }

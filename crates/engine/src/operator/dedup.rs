@@ -180,7 +180,8 @@ impl Dedup {
     pub fn restore(&mut self, files: &[RecordBatch], watermark: i64) -> Result<()> {
         let damaged = || DataFusionError::Internal("a dedup snapshot has other columns than this version writes".to_owned());
         let (key_groups, count, within) = (self.key_groups, self.shards.len(), self.spec.within);
-        let mut of_shard: Vec<Vec<(u32, (u64, u64), i64)>> = vec![Vec::new(); count];
+        type Entry = (u32, (u64, u64), i64);
+        let mut of_shard: Vec<Vec<Entry>> = vec![Vec::new(); count];
         for batch in files {
             let keys = batch.column_by_name("key").and_then(|c| c.as_fixed_size_binary_opt()).ok_or_else(damaged)?;
             let times = batch.column_by_name("event_time").and_then(|c| c.as_primitive_opt::<arrow::datatypes::Int64Type>()).ok_or_else(damaged)?;
@@ -309,10 +310,10 @@ fn by_group(hashes: &[(u64, u64)], late: &[bool], key_groups: u32) -> (Vec<u32>,
 /// columns and NULLs apart.
 fn hash_keys(columns: &[ArrayRef], rows: usize) -> Result<Vec<(u64, u64)>> {
     let split = |hash: u128| ((hash >> 64) as u64, hash as u64);
-    if let [column] = columns {
-        if let (Some(texts), 0) = (column.as_string_view_opt(), column.null_count()) {
-            return Ok((0..rows).map(|i| split(xxh3_128(texts.value(i).as_bytes()))).collect());
-        }
+    if let [column] = columns
+        && let (Some(texts), 0) = (column.as_string_view_opt(), column.null_count())
+    {
+        return Ok((0..rows).map(|i| split(xxh3_128(texts.value(i).as_bytes()))).collect());
     }
     let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
     let encoded = RowConverter::new(fields)?.convert_columns(columns)?;

@@ -17,7 +17,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement;
 use watershed_codec::{ColumnSpec, CsvOptions, Format};
-use watershed_sql::{ColumnKind, Definitions, MetadataColumn, Place, QueryDef, RelationInput, RelationKind, SinkDef, SourceDef, StaticDef, TableDef};
+use watershed_sql::{ColumnKind, Definitions, Place, QueryDef, RelationInput, RelationKind, SinkDef, SourceDef, StaticDef, TableDef};
 use watershed_types::{Error, Options, Result, Zone};
 
 use super::functions::{self, TickTime};
@@ -160,11 +160,11 @@ impl Binder {
         }
         let mut raw_fields: Vec<Field> = columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), c.nullable)).collect();
         for (name, kind) in &metadata {
-            let data_type = match kind {
-                MetadataColumn::IngestTime => DataType::Timestamp(TimeUnit::Microsecond, None),
-                MetadataColumn::Partition | MetadataColumn::Position | MetadataColumn::Source => DataType::Utf8View,
-            };
-            raw_fields.push(Field::new(name, data_type, false));
+            if kind.of_logs() && connector != "kafka" {
+                let message = format!("column \"{name}\": a {connector} source has no metadata '{}'", kind.name());
+                return Err(at(&definition.place, &owner, message).hint("Metadata of every source: 'partition', 'position', 'ingest_time', 'source'."));
+            }
+            raw_fields.push(Field::new(name, kind.data_type(), kind.nullable()));
         }
         let raw_schema: SchemaRef = Arc::new(Schema::new(raw_fields));
         let straight = definition.columns.iter().map(|c| &c.name).eq(raw_schema.fields().iter().map(|f| f.name()));
@@ -285,6 +285,7 @@ impl Binder {
             schema,
             partitioned_by: definition.partitioned_by.clone(),
             zone,
+            stored: true,
             options,
             rowtime: lowered.rowtime,
             aggregated: lowered.aggregated,
@@ -318,12 +319,52 @@ impl Binder {
     fn sink(&mut self, definition: &SinkDef) -> Result<()> {
         let mut options = definition.options.clone();
         let connector = options.require("connector")?;
-        let Some(Named { kind: Kind::Table(table), .. }) = self.named.get(&definition.from) else {
-            return Err(at(&definition.place, &format!("sink \"{}\"", definition.name), format!("\"{}\" is not a table", definition.from))
-                .hint("Make a table of it first: CREATE TABLE t AS SELECT …; then CREATE SINK … FROM t."));
+        let owner = format!("sink \"{}\"", definition.name);
+        let table = match self.named.get(&definition.from) {
+            Some(Named { kind: Kind::Table(table), .. }) => *table,
+            Some(Named { kind: Kind::View(_), rowtime, .. }) if !rowtime.is_empty() => self.unstored(&definition.from, &definition.place, &owner)?,
+            Some(Named { kind: Kind::Source(_), .. }) => self.unstored(&definition.from, &definition.place, &owner)?,
+            _ => {
+                return Err(
+                    at(&definition.place, &owner, format!("\"{}\" is not a stream", definition.from)).hint("A sink follows a table, a view over a source or a table, or a source.")
+                );
+            }
         };
-        self.plan.sinks.push(SinkPlan { name: definition.name.clone(), table: *table, connector, options });
+        self.plan.sinks.push(SinkPlan { name: definition.name.clone(), table, connector, options });
         Ok(())
+    }
+
+    /// A view or a source as a table of which nothing is kept, for sinks to follow.
+    fn unstored(&mut self, name: &str, place: &Place, owner: &str) -> Result<usize> {
+        if let Some(index) = self.plan.tables.iter().position(|table| !table.stored && table.name == name) {
+            return Ok(index);
+        }
+        let state = self.context.state();
+        let optimized = self.scan(name).and_then(|scan| state.optimize(&scan)).map_err(|e| planned(place, owner, &e))?;
+        let lowered = Lowering { context: &self.context, names: &self.named, owner: name, operators: 0 }.lower(&optimized).map_err(|e| placed(e, place))?;
+        let input = match self.named.get(&lowered.input).map(|named| &named.kind) {
+            Some(Kind::Source(index)) => Input::Source(*index),
+            Some(Kind::Table(index)) => Input::Table(*index),
+            _ => return Err(Error::internal("PLAN0099", format!("{owner} reads \"{}\", which is no stream", lowered.input))),
+        };
+        let fields: Vec<Field> = lowered.schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), f.is_nullable())).collect();
+        self.plan.tables.push(TablePlan {
+            name: name.to_owned(),
+            input,
+            steps: lowered.steps,
+            check: vec![],
+            rules: vec![],
+            schema: Arc::new(Schema::new(fields)),
+            partitioned_by: vec![],
+            zone: Zone::default(),
+            stored: false,
+            options: Options::new(owner, std::collections::BTreeMap::new()),
+            rowtime: lowered.rowtime,
+            aggregated: lowered.aggregated,
+            logical: optimized,
+            sql: format!("SELECT * FROM {}", quote(name)),
+        });
+        Ok(self.plan.tables.len() - 1)
     }
 
     /// A query's logical plan with placeholders and views replaced. Not optimized.

@@ -11,6 +11,7 @@
 //! I1: a table's steps are a straight line from one streaming input; everything else it joins is static.
 //! I2: an operator's id and fingerprint depend on the SQL alone, so that its state finds it again.
 
+mod batch;
 mod bind;
 pub mod describe;
 mod functions;
@@ -27,6 +28,7 @@ use watershed_codec::{ColumnSpec, Format};
 use watershed_sql::{MetadataColumn, OnViolation};
 use watershed_types::{Options, Zone};
 
+pub use batch::{Batch, Guard, HIDDEN_ORDINAL, HIDDEN_PARTITION, History, Meaning, Rounds, SourceHistory, batch};
 pub use bind::{StaticLoader, bind};
 pub use functions::TickTime;
 pub use nodes::{DedupNode, WindowKind, WindowNode};
@@ -111,6 +113,8 @@ pub struct TablePlan {
     pub partitioned_by: Vec<String>,
     /// Its zone.
     pub zone: Zone,
+    /// False for a view that is here only because sinks follow it: nothing of it is kept in the lake.
+    pub stored: bool,
     /// What is left of its options for the lake.
     pub options: Options,
     /// Which columns are event time, passed through untouched.

@@ -16,9 +16,11 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use watershed_ports::{Clock, CommitOutcome, Sink, Staged};
-use watershed_protocol::{CommitRecord, FORMAT, LedgerRow, Manifest, OperatorState, SinkReceipt, SourceProgress, TickRecord};
+use watershed_protocol::{Account, CommitRecord, FORMAT, LedgerRow, Manifest, OperatorState, SinkReceipt, SourceProgress, TickRecord};
 use watershed_types::{Certainty, Epoch, Error, Generation, Kind, Result};
 
+use super::outbox::Outbox;
+use super::quarantine;
 use crate::checkpoint::{Checkpoint, write_state};
 use crate::failpoint::reach;
 
@@ -40,6 +42,9 @@ pub struct Snapshot {
     pub expired_before: i64,
 }
 
+/// Where a writer's answer to [`super::lane::Lane::seal`] arrives.
+pub type Sealing = Receiver<Result<Option<Staged>>>;
+
 /// An epoch on its way to being committed.
 pub struct CommitJob {
     /// The epoch.
@@ -51,7 +56,7 @@ pub struct CommitJob {
     /// Ticks.
     pub ticks: Vec<TickRecord>,
     /// Writers' answers, by sink.
-    pub seals: Vec<(String, Vec<Receiver<Result<Option<Staged>>>>)>,
+    pub seals: Vec<(String, Vec<Sealing>)>,
     /// State.
     pub snapshots: Vec<Snapshot>,
     /// Accounts.
@@ -79,7 +84,7 @@ pub struct Committer {
     /// Who we are.
     pub generation: Generation,
     /// Every transactional sink, by name.
-    pub sinks: BTreeMap<String, Arc<dyn Sink>>,
+    pub sinks: Destinations,
     /// Wall clock.
     pub clock: Arc<dyn Clock>,
     /// The state files in force.
@@ -188,15 +193,54 @@ impl Committer {
     }
 }
 
+/// Where an epoch's rows go.
+pub enum Destination {
+    /// A sink that stages for itself: the lake.
+    Sink(Arc<dyn Sink>),
+    /// An outside target behind the outbox. The second is where rows it refuses are kept; the third is the table it follows.
+    Outside(Arc<Outbox>, Arc<dyn Sink>, String),
+}
+
+/// All of them, by name.
+pub type Destinations = BTreeMap<String, Destination>;
+
+impl Destination {
+    /// What its writers and its housekeeping need.
+    pub fn sink(&self) -> Arc<dyn Sink> {
+        match self {
+            Self::Sink(sink) => Arc::clone(sink),
+            Self::Outside(outbox, _, _) => Arc::clone(outbox) as Arc<dyn Sink>,
+        }
+    }
+
+    fn commit(&self, epoch: Epoch, generation: Generation, parts: &[Staged], clock: &dyn Clock, ledger: &mut Vec<LedgerRow>) -> Result<CommitOutcome> {
+        let (outbox, quarantine, table) = match self {
+            Self::Sink(sink) => return retry(|| sink.commit(epoch, generation, parts)),
+            Self::Outside(outbox, quarantine, table) => (outbox, quarantine, table),
+        };
+        let (outcome, refused) = retry(|| outbox.deliver(epoch, generation, parts))?;
+        if !refused.is_empty() {
+            let rows = quarantine::refused_by_sink(epoch, outbox.name(), table, clock.now_micros(), &refused)?;
+            // Asked again after a crash, the target refuses the same rows, and the quarantine knows the epoch.
+            retry(|| {
+                let mut writer = quarantine.writer(epoch)?;
+                writer.write(&rows)?;
+                let staged = writer.seal()?;
+                quarantine.commit(epoch, generation, &[staged])
+            })?;
+        }
+        let read = parts.iter().map(|part| part.rows).sum();
+        let quarantined = refused.len() as u64;
+        let account = Account { read, delivered: read - quarantined, quarantined, ..Account::default() };
+        ledger.push(LedgerRow { epoch: epoch.0, table_name: outbox.name().to_owned(), source: table.clone(), account });
+        Ok(outcome)
+    }
+}
+
 /// Commits every sink of a prepared epoch and records that it is complete. Used after a start too.
-pub fn finish(
-    checkpoint: &Checkpoint,
-    sinks: &BTreeMap<String, Arc<dyn Sink>>,
-    manifest: &Manifest,
-    generation: Generation,
-    clock: &dyn Clock,
-) -> Result<BTreeMap<String, SinkReceipt>> {
+pub fn finish(checkpoint: &Checkpoint, sinks: &Destinations, manifest: &Manifest, generation: Generation, clock: &dyn Clock) -> Result<BTreeMap<String, SinkReceipt>> {
     let mut receipts = BTreeMap::new();
+    let mut ledger = manifest.ledger.clone();
     for (index, (name, payloads)) in manifest.staged.iter().enumerate() {
         let sink = sinks.get(name).ok_or_else(|| {
             Error::invalid("RUN0009", format!("epoch {} has rows for sink \"{name}\", which the project does not have any more", manifest.epoch))
@@ -208,17 +252,19 @@ pub fn finish(
                 .map_err(|e| Error::corrupt("RUN0010", format!("epoch {}: what sink \"{name}\" put aside cannot be read", manifest.epoch)).caused_by(e))?;
             parts.push(part);
         }
-        let outcome = retry(|| sink.commit(manifest.epoch, generation, &parts))?;
+        let before = ledger.len();
+        let outcome = sink.commit(manifest.epoch, generation, &parts, clock, &mut ledger)?;
+        let refused = ledger[before..].iter().map(|row| row.account.quarantined).sum();
         receipts.insert(
             name.clone(),
-            SinkReceipt { rows: parts.iter().map(|p| p.rows).sum(), bytes: parts.iter().map(|p| p.bytes).sum(), already_there: outcome == CommitOutcome::AlreadyThere },
+            SinkReceipt { rows: parts.iter().map(|p| p.rows).sum(), bytes: parts.iter().map(|p| p.bytes).sum(), already_there: outcome == CommitOutcome::AlreadyThere, refused },
         );
         if index == 0 {
             reach("after_first_sink");
         }
     }
     reach("after_sinks");
-    let record = CommitRecord { format: FORMAT, epoch: manifest.epoch, generation, committed_at: clock.now_micros(), sinks: receipts.clone(), ledger: manifest.ledger.clone() };
+    let record = CommitRecord { format: FORMAT, epoch: manifest.epoch, generation, committed_at: clock.now_micros(), sinks: receipts.clone(), ledger };
     retry(|| checkpoint.complete(&record))?;
     reach("after_complete");
     Ok(receipts)

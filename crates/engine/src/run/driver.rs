@@ -20,11 +20,13 @@ use watershed_protocol::{Account, LedgerRow, SinkReceipt, SourceProgress, TickRe
 use watershed_types::{Epoch, Error, PartitionPosition, Positions, Reason, Result};
 
 use super::commit::{CommitJob, CommitThread, Snapshot};
+use super::flow::Flow;
 use super::intake::{Event, Intake, Prepare};
 use super::lane::Lane;
 use super::live::Live;
+use super::outbox::Rejected;
 use super::quarantine;
-use super::recover::{Config, LiveSink, positions_operator};
+use super::recover::{Config, LiveSinks, positions_operator};
 use super::replay::{self, REPLAY_SOURCE};
 use super::status::{Meter, OperatorStatus, SharedStatus, SourceStatus};
 use super::table::{Segment, TableRun};
@@ -50,6 +52,10 @@ pub struct SourceRun {
     pub(super) thread: Option<JoinHandle<()>>,
     pub(super) done: bool,
     pub(super) positions_snapshots: usize,
+    /// Records this source may bring into one tick; the tick's own limit holds as well.
+    pub(super) max_rows_per_tick: u64,
+    pub(super) lost: u64,
+    pub(super) flow: Flow,
 }
 
 /// What [`Driver::new`] takes.
@@ -59,7 +65,7 @@ pub struct DriverParts {
     pub(super) tables: Vec<TableRun>,
     pub(super) sources: Vec<SourceRun>,
     pub(super) table_sinks: Vec<Vec<String>>,
-    pub(super) live_sinks: HashMap<usize, Vec<Box<dyn LiveSink>>>,
+    pub(super) live_sinks: LiveSinks,
     pub(super) lanes: BTreeMap<String, Vec<Lane>>,
     pub(super) commits: CommitThread,
     pub(super) incoming: Receiver<Event>,
@@ -123,6 +129,8 @@ struct OpenEpoch {
     ticks: Vec<TickRecord>,
     accounts: BTreeMap<(usize, String), Account>,
     results: BTreeMap<(usize, String), Account>,
+    /// By live sink and the table it follows.
+    live: BTreeMap<(String, String), Account>,
     oldest_accepted: Option<i64>,
 }
 
@@ -190,6 +198,7 @@ impl Driver {
     fn collect(&mut self) -> Result<Vec<Intake>> {
         let mut intakes = Vec::new();
         let (mut records, mut bytes) = (0u64, 0usize);
+        let mut of_source = vec![0u64; self.parts.sources.len()];
         // A deadline, not a wait per event: an idle source reports itself about as often as that wait.
         let mut deadline = Instant::now() + self.time_to_wait();
         while records < self.parts.config.max_rows_per_tick && bytes < self.parts.config.max_bytes_per_tick {
@@ -206,11 +215,16 @@ impl Driver {
             match event {
                 Event::Chunk { bytes: size, ready } => {
                     let intake = ready.recv().map_err(|_| Error::internal("RUN0022", "a decoding task has ended without an answer"))??;
+                    let index = intake.origin.source;
                     records += intake.origin.records.len() as u64;
                     bytes += size;
-                    self.parts.sources[intake.origin.source].done = false;
+                    of_source[index] += intake.origin.records.len() as u64;
+                    self.parts.sources[index].done = false;
                     intakes.push(intake);
                     deadline = Instant::now();
+                    if of_source[index] >= self.parts.sources[index].max_rows_per_tick {
+                        break;
+                    }
                 }
                 Event::CaughtUp(index) => {
                     let source = &mut self.parts.sources[index];
@@ -231,7 +245,7 @@ impl Driver {
                     }
                 }
                 Event::News(index, lag, notices) => {
-                    self.status_of(index, |status| (status.lag_records, status.lag_bytes) = (lag.records, lag.bytes));
+                    self.hear_lag(index, lag);
                     if !notices.is_empty() {
                         let name = self.parts.sources[index].name.clone();
                         let mut status = self.parts.status.write();
@@ -273,14 +287,37 @@ impl Driver {
         change(status.sources.entry(self.parts.sources[index].name.clone()).or_default());
     }
 
+    /// Takes what a source says of its lag.
+    fn hear_lag(&mut self, index: usize, lag: watershed_ports::Lag) {
+        let source = &mut self.parts.sources[index];
+        source.flow.hear(Instant::now(), &lag);
+        let flow = source.flow.report();
+        flow.publish(&source.name);
+        if let Some(notice) = flow.skew_notice(&source.name) {
+            let mut status = self.parts.status.write();
+            status.notices.retain(|old| !old.starts_with(&format!("source \"{}\": SKEWED", source.name)));
+            status.notices.push(notice);
+        }
+        self.status_of(index, |status| {
+            (status.lag_records, status.lag_bytes) = (lag.records, lag.bytes);
+            status.flow = flow;
+        });
+    }
+
+    fn note_lost(&mut self, passed_over: &[Account]) {
+        for (source, account) in self.parts.sources.iter().zip(passed_over).filter(|(_, account)| account.lost > 0) {
+            metrics::counter!("watershed_source_lost_records_total", "source" => source.name.clone()).increment(account.lost);
+            let notice = format!("source \"{}\": {} records were gone before they could be read; the ledger shows them as lost", source.name, account.lost);
+            tracing::error!(source = source.name, lost = account.lost, "records were gone before they could be read");
+            self.parts.status.write().notices.push(notice);
+        }
+    }
+
     fn combined_watermark(&mut self) -> Option<i64> {
         let mut least: Option<i64> = None;
         for source in &mut self.parts.sources {
-            if let Some(watermarks) = &mut source.watermarks {
-                match watermarks.combined() {
-                    Some(watermark) => least = Some(least.map_or(watermark, |l| l.min(watermark))),
-                    None => {}
-                }
+            if let Some(watermark) = source.watermarks.as_mut().and_then(Watermarks::combined) {
+                least = Some(least.map_or(watermark, |l| l.min(watermark)));
             }
         }
         least
@@ -305,7 +342,14 @@ impl Driver {
             }
             let request = replay::read(&work, &name)?;
             let mut groups: BTreeMap<(usize, usize, bool), Vec<&replay::ReplayRow>> = BTreeMap::new();
+            let mut refused: BTreeMap<usize, Vec<&replay::ReplayRow>> = BTreeMap::new();
             for row in &request.rows {
+                if let Some(sink) =
+                    self.parts.plan.sinks.iter().position(|s| row.reason == Reason::Sink.as_str() && s.name == row.row.table_name && self.parts.lanes.contains_key(&s.name))
+                {
+                    refused.entry(sink).or_default().push(row);
+                    continue;
+                }
                 let table = self.parts.plan.tables.iter().position(|t| t.name == row.row.table_name);
                 let source = table.map(|t| self.parts.plan.root_source(t));
                 match (table, source) {
@@ -326,6 +370,12 @@ impl Driver {
                 let label = format!("replay:{}", self.parts.sources[source].name);
                 intakes.push((table, label, intake));
             }
+            for (sink, rows) in refused {
+                let sink = &self.parts.plan.sinks[sink];
+                let batch = replay::rows_of_sink(&name, &rows, &self.parts.plan.tables[sink.table].schema)?;
+                self.open.since.get_or_insert_with(Instant::now);
+                self.write_to(&sink.name, batch)?;
+            }
             let position = PartitionPosition { offset: request.rows.len() as u64, record: request.rows.len() as u64 };
             self.parts.replays.insert(name.clone(), position);
             self.replays_moved.insert(name, position);
@@ -343,6 +393,8 @@ impl Driver {
         let mut oldest: Option<i64> = None;
         let mut of_source: Vec<Vec<StreamBatch>> = self.parts.sources.iter().map(|_| vec![]).collect();
         let mut refused_of_source: Vec<Vec<Refusal>> = self.parts.sources.iter().map(|_| vec![]).collect();
+        // What a source's options leave out counts as read and filtered; what was gone before it could be read is a gap.
+        let mut passed_over: Vec<Account> = vec![Account::default(); self.parts.sources.len()];
         for intake in intakes {
             let index = intake.origin.source;
             records += intake.origin.records.len() as u64;
@@ -350,7 +402,10 @@ impl Driver {
             self.open.bytes += intake.origin.chunk.bytes.len() as u64;
             let accepted_at = intake.origin.chunk.ingested_at;
             oldest = Some(oldest.map_or(accepted_at, |o: i64| o.min(accepted_at)));
+            let chunk = &intake.origin.chunk;
+            passed_over[index].add(&Account { read: chunk.skipped, filtered: chunk.skipped, lost: chunk.lost, ..Account::default() });
             let source = &mut self.parts.sources[index];
+            source.lost += chunk.lost;
             let position = PartitionPosition { offset: intake.origin.chunk.end_offset, record: intake.end_record };
             let stretch = intake.origin.chunk.stretch.to_string();
             source.positions.insert(stretch.clone(), position);
@@ -387,6 +442,9 @@ impl Driver {
                 Input::Table(table) => (outputs[table].clone(), vec![]),
             };
             let label = self.parts.plan.input_name(self.parts.plan.tables[index].input).to_owned();
+            if let Input::Source(source) = self.parts.plan.tables[index].input {
+                self.open.accounts.entry((index, label.clone())).or_default().add(&passed_over[source]);
+            }
             let mut delivered = self.run_table(index, &label, main, refused, watermark, now)?;
             for (label, batch, refused) in replayed.remove(&index).unwrap_or_default() {
                 let mut batches = vec![batch];
@@ -398,6 +456,10 @@ impl Driver {
             self.deliver(index, &delivered)?;
             outputs.push(delivered);
         }
+        for (_, target) in self.parts.live_sinks.values_mut().flatten() {
+            target.tick()?;
+        }
+        self.note_lost(&passed_over);
         self.note_tick(now, records, oldest, started);
         reach("tick");
         Ok(())
@@ -453,9 +515,7 @@ impl Driver {
             if wanted {
                 self.parts.live.publish(&name, &output.batch);
             }
-            for target in self.parts.live_sinks.get_mut(&index).into_iter().flatten() {
-                target.write(&output.batch)?;
-            }
+            self.write_live(index, &name, &output.batch)?;
             for sink in self.parts.table_sinks[index].clone() {
                 self.write_to(&sink, output.batch.clone())?;
             }
@@ -465,6 +525,22 @@ impl Driver {
             self.parts.status.write().tables.entry(name).or_default().written += rows;
         }
         Ok(())
+    }
+
+    /// Hands rows to the live sinks of a table. Rows they refuse wait in the quarantine.
+    fn write_live(&mut self, index: usize, table: &str, batch: &RecordBatch) -> Result<()> {
+        let mut held = Vec::new();
+        for (sink, target) in self.parts.live_sinks.get_mut(&index).into_iter().flatten() {
+            let refused = target.write(batch)?;
+            let (read, quarantined) = (batch.num_rows() as u64, refused.len() as u64);
+            let account = Account { read, delivered: read - quarantined, quarantined, ..Account::default() };
+            self.open.live.entry((sink.clone(), table.to_owned())).or_default().add(&account);
+            let rejected: Vec<Rejected> = refused.into_iter().map(|row| Rejected { json: crate::json::row_as_json(batch, row.row as usize), row }).collect();
+            if !rejected.is_empty() {
+                held.push(quarantine::refused_by_sink(self.open.number, sink, table, self.parts.clock.now_micros(), &rejected)?);
+            }
+        }
+        held.into_iter().try_for_each(|rows| self.write_to("system.quarantine", rows))
     }
 
     /// Hands rows to the first lane of a sink that has room, else to the first one, waiting.
@@ -496,6 +572,14 @@ impl Driver {
         }
         let took = started.elapsed().as_secs_f64();
         metrics::histogram!("watershed_tick_duration_seconds").record(took);
+        if started.elapsed() > self.parts.config.epoch_interval {
+            metrics::counter!("watershed_slow_ticks_total").increment(1);
+            let interval = self.parts.config.epoch_interval.as_secs_f64();
+            let notice = format!("a tick took longer than the epoch interval ({took:.1} s of {interval:.1} s): max_rows_per_tick is too large, or a sink is slow");
+            let mut status = self.parts.status.write();
+            status.notices.retain(|old| !old.starts_with("a tick took longer"));
+            status.notices.push(notice);
+        }
         if let Some(oldest) = oldest {
             let latency = (self.parts.clock.now_micros() - oldest).max(0) as f64 / 1e6;
             metrics::histogram!("watershed_latency_seconds", "stage" => "processed").record(latency);
@@ -585,13 +669,16 @@ impl Driver {
         self.hear_commits(true)?;
         reach("before_seal");
         self.check_budget()?;
+        for (_, target) in self.parts.live_sinks.values_mut().flatten() {
+            target.flush()?;
+        }
         self.publish_details();
         let snapshots = self.snapshots()?;
         let mut sources = BTreeMap::new();
         for source in &mut self.parts.sources {
             let watermarks = source.watermarks.as_ref().map(Watermarks::by_partition).unwrap_or_default();
             let combined = source.watermarks.as_mut().and_then(Watermarks::combined);
-            sources.insert(source.name.clone(), SourceProgress { moved: std::mem::take(&mut source.moved), watermarks, combined });
+            sources.insert(source.name.clone(), SourceProgress { moved: std::mem::take(&mut source.moved), watermarks, combined, lost: std::mem::take(&mut source.lost) });
         }
         if let Some(since) = self.open.since {
             metrics::histogram!("watershed_epoch_duration_seconds").record(since.elapsed().as_secs_f64());
@@ -600,7 +687,7 @@ impl Driver {
         let open = std::mem::replace(&mut self.open, next);
         let mut ledger = Vec::new();
         for ((table, source), account) in open.accounts.iter().chain(&open.results) {
-            if account.read == 0 {
+            if account.read == 0 && account.lost == 0 {
                 continue;
             }
             let table_name = self.parts.tables[*table].name.clone();
@@ -608,6 +695,7 @@ impl Driver {
             self.outcome.accounts.entry((table_name.clone(), source.clone())).or_default().add(account);
             ledger.push(LedgerRow { epoch: open.number.0, table_name, source: source.clone(), account: *account });
         }
+        ledger.extend(open.live.into_iter().map(|((sink, table), account)| LedgerRow { epoch: open.number.0, table_name: sink, source: table, account }));
         let seals = self.parts.lanes.iter().map(|(sink, lanes)| (sink.clone(), lanes.iter().map(Lane::seal).collect())).collect();
         self.parts.commits.submit(CommitJob {
             epoch: open.number,
@@ -674,6 +762,9 @@ impl Driver {
                 if let Some(listener) = &source.committed {
                     let _ = listener.send(positions);
                 }
+            }
+            for (_, target) in self.parts.live_sinks.values_mut().flatten() {
+                target.committed(committed.epoch)?;
             }
             self.outcome.epoch = committed.epoch;
             self.outcome.epochs += 1;

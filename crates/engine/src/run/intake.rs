@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringViewBuilder, TimestampMicrosecondArray};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema, TimestampMicrosecondType};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -18,6 +18,7 @@ use watershed_ports::{Lag, Polled, RawChunk, Source};
 use watershed_sql::MetadataColumn;
 use watershed_types::{Error, Reason, Result};
 
+use super::metadata;
 use super::stages::{Stage, timed};
 use crate::operator::{Origin, Rows, Step, StreamBatch, run_stateless};
 use crate::plan::SourcePlan;
@@ -87,6 +88,11 @@ impl Prepare {
         }
         let decoded = SCRATCH.with_borrow_mut(|scratch| self.decoder.decode(&chunk, scratch))?;
         let mut refused = decoded.refused;
+        if let Some(facts) = &chunk.facts {
+            for refused in refused.iter_mut().filter(|refused| facts.tombstones.binary_search(&refused.record).is_ok()) {
+                (refused.reason, refused.detail) = (Reason::Schema, "the record has no value (a tombstone)".to_owned());
+            }
+        }
         let origin =
             Origin { source: self.index, target: None, bypass_dedup: false, chunk, records: decoded.records, record_of: decoded.rows, event_time: vec![], late: HashMap::new() };
         let mut origin = Arc::new(origin);
@@ -107,13 +113,8 @@ impl Prepare {
         let mut fields: Vec<Field> = batch.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
         let mut columns = batch.columns().to_vec();
         for (name, kind) in &self.metadata {
-            let column: ArrayRef = match kind {
-                MetadataColumn::IngestTime => Arc::new(TimestampMicrosecondArray::from(vec![origin.chunk.ingested_at; rows])),
-                MetadataColumn::Partition => texts(rows, |_| origin.chunk.partition.to_string()),
-                MetadataColumn::Source => texts(rows, |_| self.name.clone()),
-                MetadataColumn::Position => texts(rows, |row| origin.position(origin.record_of[row])),
-            };
-            fields.push(Field::new(name, column.data_type().clone(), false));
+            let column = metadata::column(*kind, rows, origin, &self.name);
+            fields.push(Field::new(name, column.data_type().clone(), kind.nullable()));
             columns.push(column);
         }
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|e| Error::internal("RUN0002", "metadata columns do not fit").caused_by(e))
@@ -173,18 +174,11 @@ impl Prepare {
 fn end_record(origin: &Origin) -> u64 {
     let chunk = &origin.chunk;
     if !chunk.byte_positions {
-        return chunk.record + origin.records.len() as u64;
+        // Where offsets have holes, ordinals are offsets.
+        return if chunk.facts.is_some() { chunk.end_offset } else { chunk.record + origin.records.len() as u64 };
     }
     let after_header = &chunk.bytes[origin.header_bytes()..];
     chunk.record + memchr::memchr_iter(b'\n', after_header).count() as u64
-}
-
-fn texts(rows: usize, text: impl Fn(usize) -> String) -> ArrayRef {
-    let mut builder = StringViewBuilder::with_capacity(rows);
-    for row in 0..rows {
-        builder.append_value(text(row));
-    }
-    Arc::new(builder.finish())
 }
 
 /// How a source thread runs.

@@ -10,10 +10,13 @@
 
 mod commit;
 mod driver;
+mod flow;
 mod intake;
 mod lane;
 mod live;
 mod maintenance;
+mod metadata;
+mod outbox;
 mod quarantine;
 mod recover;
 mod replay;
@@ -23,6 +26,8 @@ mod table;
 mod watermark;
 
 pub use driver::{Driver, Outcome};
+pub use flow::{FlowReport, PartitionFlow};
+pub use intake::{Intake, Prepare};
 pub use live::Live;
 pub use quarantine::schema as quarantine_schema;
 pub use recover::{Adapters, Config, Handle, LiveSink, SinkTarget, start};

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BinaryBuilder, Int64Array, RecordBatch, StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder};
+use arrow::array::{ArrayRef, BinaryBuilder, Int64Array, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use watershed_types::{Epoch, Error, Result};
+use watershed_types::{Epoch, Error, Reason, Result};
 
+use super::outbox::Rejected;
 use crate::operator::Refusal;
 
 /// The columns of `system.quarantine`.
@@ -52,7 +53,7 @@ pub fn batch(epoch: Epoch, table: &str, source: &str, now: i64, refusals: &[Refu
         }
     }
     let rows = refusals.len();
-    let repeated = |text: &str| Arc::new(arrow::array::StringArray::from_iter_values(std::iter::repeat_n(text, rows)));
+    let repeated = |text: &str| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows)));
     RecordBatch::try_new(
         schema(),
         vec![
@@ -69,4 +70,21 @@ pub fn batch(epoch: Epoch, table: &str, source: &str, now: i64, refusals: &[Refu
         ],
     )
     .map_err(|e| Error::internal("RUN0011", "refused rows do not fit the quarantine").caused_by(e))
+}
+
+/// Rows that an outside target refused. `sink` is its name, `table` the table it follows.
+pub fn refused_by_sink(epoch: Epoch, sink: &str, table: &str, now: i64, refused: &[Rejected]) -> Result<RecordBatch> {
+    let refusals: Vec<Refusal> = refused
+        .iter()
+        .map(|refused| Refusal { origin: None, record: 0, row: None, reason: Reason::Sink, detail: refused.row.detail.clone(), raw: Some(refused.json.clone().into_bytes()) })
+        .collect();
+    let rows = batch(epoch, sink, table, now, &refusals)?;
+    // Its position is its place among the epoch's rows.
+    let position = StringArray::from_iter_values(refused.iter().map(|refused| refused.row.row.to_string()));
+    let schema = rows.schema();
+    let columns = schema.fields().iter().zip(rows.columns()).map(|(field, column)| match field.name().as_str() {
+        "position" => Arc::new(position.clone()) as ArrayRef,
+        _ => Arc::clone(column),
+    });
+    RecordBatch::try_new(Arc::clone(&schema), columns.collect()).map_err(|e| Error::internal("RUN0011", "refused rows do not fit the quarantine").caused_by(e))
 }

@@ -9,16 +9,18 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, UInt64Type};
-use watershed_ports::{Clock, Sink, Source};
+use watershed_ports::{Clock, RefusedRow, Sink, Source, Target};
 use watershed_protocol::{Found, Manifest, OperatorState, Verdict, decide};
 use watershed_types::{Epoch, Error, Generation, PartitionPosition, Positions, Result};
 
-use super::commit::{CommitThread, Committer, finish};
+use super::commit::{CommitThread, Committer, Destination, Destinations, finish};
 use super::driver::{Driver, DriverParts, Outcome, SourceRun};
+use super::flow::Flow;
 use super::intake::{self, IntakeOptions, Prepare};
 use super::lane::Lane;
 use super::live::Live;
 use super::maintenance::Maintenance;
+use super::outbox::Outbox;
 use super::quarantine;
 use super::replay::REPLAY_SOURCE;
 use super::status::{SharedStatus, Status};
@@ -67,17 +69,43 @@ pub struct Config {
 
 /// A target outside the lake.
 pub enum SinkTarget {
-    /// Takes part in the epoch.
+    /// Takes part in the epoch and stages for itself.
     Transactional(Arc<dyn Sink>),
+    /// Takes part in the epoch; the engine keeps its rows until it has taken them.
+    Outside(Arc<dyn Target>),
     /// Gets rows after each tick.
     Live(Box<dyn LiveSink>),
 }
 
-/// A target that gets rows after each tick, keyed so that a repeat changes nothing, or for show.
+/// A target that gets rows after each tick, keyed so that a repeat changes nothing, at least once, or for show.
+///
+/// After a crash the rows since the last epoch come again.
 pub trait LiveSink: Send {
-    /// Takes rows.
-    fn write(&mut self, batch: &RecordBatch) -> Result<()>;
+    /// Connects and, where the target can, shuts out an older generation. Called once, before the first row.
+    fn claim(&mut self, generation: Generation) -> Result<()> {
+        let _ = generation;
+        Ok(())
+    }
+    /// Takes rows. Returns those the other side does not take, whatever is tried: they go to the quarantine.
+    fn write(&mut self, batch: &RecordBatch) -> Result<Vec<RefusedRow>>;
+    /// The end of a tick: whatever is gathered leaves now. Does not wait for the other side.
+    fn tick(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// Waits until everything written so far has surely arrived. Called before an epoch is prepared: what it covers is not
+    /// sent again.
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// An epoch is complete everywhere.
+    fn committed(&mut self, epoch: Epoch) -> Result<()> {
+        let _ = epoch;
+        Ok(())
+    }
 }
+
+/// Live sinks with their names, by the table they follow.
+pub type LiveSinks = HashMap<usize, Vec<(String, Box<dyn LiveSink>)>>;
 
 /// Makes what the plan names. The one place of the engine that meets adapters.
 pub trait Adapters: Send + Sync {
@@ -138,23 +166,35 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
     let generation = checkpoint.claim(&config.owner, clock.now_micros())?;
     let app = |sink: &str| format!("watershed/{}/{sink}", checkpoint.metadata.id);
 
-    let mut sinks: BTreeMap<String, Arc<dyn Sink>> = BTreeMap::new();
+    let mut sinks = Destinations::new();
     let mut table_sinks: Vec<Vec<String>> = Vec::new();
-    let mut live_sinks: HashMap<usize, Vec<Box<dyn LiveSink>>> = HashMap::new();
+    let mut live_sinks: LiveSinks = HashMap::new();
     for table in &plan.tables {
-        sinks.insert(table.name.clone(), adapters.table(table, &app(&table.name))?);
-        table_sinks.push(vec![table.name.clone()]);
+        if table.stored {
+            sinks.insert(table.name.clone(), Destination::Sink(adapters.table(table, &app(&table.name))?));
+        }
+        table_sinks.push(if table.stored { vec![table.name.clone()] } else { vec![] });
     }
     for sink in &plan.sinks {
-        match adapters.sink(sink, &plan.tables[sink.table], &app(&sink.name))? {
-            SinkTarget::Transactional(target) => {
-                sinks.insert(sink.name.clone(), target);
-                table_sinks[sink.table].push(sink.name.clone());
+        let table = &plan.tables[sink.table];
+        let destination = match adapters.sink(sink, table, &app(&sink.name))? {
+            SinkTarget::Transactional(target) => Destination::Sink(target),
+            SinkTarget::Outside(target) => {
+                let refused = adapters.system_table("quarantine", quarantine::schema(), &app(&format!("{}.refused", sink.name)))?;
+                let outbox = Outbox::new(target, checkpoint.clone(), generation, Arc::clone(&table.schema));
+                Destination::Outside(Arc::new(outbox), refused, table.name.clone())
             }
-            SinkTarget::Live(target) => live_sinks.entry(sink.table).or_default().push(target),
-        }
+            SinkTarget::Live(mut target) => {
+                target.claim(generation)?;
+                live_sinks.entry(sink.table).or_default().push((sink.name.clone(), target));
+                continue;
+            }
+        };
+        sinks.insert(sink.name.clone(), destination);
+        table_sinks[sink.table].push(sink.name.clone());
     }
-    sinks.insert("system.quarantine".to_owned(), adapters.system_table("quarantine", quarantine::schema(), &app("system.quarantine"))?);
+    let held = adapters.system_table("quarantine", quarantine::schema(), &app("system.quarantine"))?;
+    sinks.insert("system.quarantine".to_owned(), Destination::Sink(held));
 
     let last = recover(&checkpoint, generation, &sinks, clock.as_ref())?;
     let status: SharedStatus = Arc::default();
@@ -181,10 +221,10 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
         let positions = load_positions(&checkpoint, &chains, &source.name)?;
         reader.seek(&positions)?;
         let mut watermarks = source.watermark.map(|(_, delay)| Watermarks::new(delay, source.idle_timeout));
-        if let (Some(watermarks), Some(manifest)) = (&mut watermarks, &last) {
-            if let Some(progress) = manifest.sources.get(&source.name) {
-                watermarks.restore(&progress.watermarks, progress.combined);
-            }
+        if let (Some(watermarks), Some(manifest)) = (&mut watermarks, &last)
+            && let Some(progress) = manifest.sources.get(&source.name)
+        {
+            watermarks.restore(&progress.watermarks, progress.combined);
         }
         if let Some(watermarks) = &mut watermarks {
             watermarks.expect(reader.partitions());
@@ -203,14 +243,19 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
             thread: Some(thread),
             done: false,
             positions_snapshots: 0,
+            max_rows_per_tick: source.options.peek("max_rows_per_tick").and_then(|text| text.replace('_', "").parse().ok()).unwrap_or(u64::MAX),
+            lost: 0,
+            flow: Flow::default(),
         });
     }
     drop(events);
 
     let mut lanes: BTreeMap<String, Vec<Lane>> = BTreeMap::new();
     for (name, sink) in &sinks {
-        let count = if name == "system.quarantine" { 1 } else { config.parallelism.clamp(1, 4) };
-        let started = (0..count).map(|_| Lane::start(Arc::clone(sink), 4)).collect::<std::io::Result<Vec<_>>>().map_err(thread_error)?;
+        // What leaves the house keeps the order of the stream: the last row of a key wins there.
+        let ordered = name == "system.quarantine" || matches!(sink, Destination::Outside(..));
+        let count = if ordered { 1 } else { config.parallelism.clamp(1, 4) };
+        let started = (0..count).map(|_| Lane::start(sink.sink(), 4)).collect::<std::io::Result<Vec<_>>>().map_err(thread_error)?;
         lanes.insert(name.clone(), started);
     }
     let refreshes = plan
@@ -221,7 +266,7 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
             Some((Arc::clone(table), every))
         })
         .collect();
-    let maintenance = Maintenance { sinks: sinks.values().cloned().collect(), interval: config.maintenance_interval, statics: refreshes, lookups, loader };
+    let maintenance = Maintenance { sinks: sinks.values().map(Destination::sink).collect(), interval: config.maintenance_interval, statics: refreshes, lookups, loader };
     let maintenance = maintenance.start(Arc::clone(&intake_stop)).map_err(thread_error)?;
     let replays = load_positions(&checkpoint, &chains, REPLAY_SOURCE)?;
     let committer = Committer { checkpoint: checkpoint.clone(), generation, sinks, clock: Arc::clone(&clock), chains };
@@ -253,11 +298,11 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
 }
 
 /// Follows the verdict; returns the newest complete manifest, if any.
-fn recover(checkpoint: &Checkpoint, generation: Generation, sinks: &BTreeMap<String, Arc<dyn Sink>>, clock: &dyn Clock) -> Result<Option<Manifest>> {
+fn recover(checkpoint: &Checkpoint, generation: Generation, sinks: &Destinations, clock: &dyn Clock) -> Result<Option<Manifest>> {
     let history = checkpoint.history()?;
     let mut shown = BTreeMap::new();
     for (name, sink) in sinks {
-        shown.insert(name.clone(), sink.last_epoch()?);
+        shown.insert(name.clone(), sink.sink().claim(generation)?);
     }
     let found = Found { mine: generation, newest: checkpoint.newest_generation()?, prepared: history.last_prepared(), committed: history.last_committed(), sinks: shown };
     match decide(&found) {
@@ -267,6 +312,9 @@ fn recover(checkpoint: &Checkpoint, generation: Generation, sinks: &BTreeMap<Str
             let manifest = checkpoint.manifest(epoch)?;
             tracing::info!(%epoch, "finishing an epoch that was prepared before the last stop");
             finish(checkpoint, sinks, &manifest, generation, clock)?;
+            if let Err(error) = checkpoint.prune(&manifest) {
+                tracing::warn!(error = %error.report(), "old checkpoint files could not be removed");
+            }
             Ok(Some(manifest))
         }
         Verdict::Fenced { by } => {

@@ -7,7 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
 use serde::{Deserialize, Serialize};
+use watershed_codec::{ColumnSpec, Decoder, Format, Scratch};
 use watershed_ports::{Framing, RawChunk};
 use watershed_protocol::{Replayed, open, seal};
 use watershed_types::{Error, Result};
@@ -110,7 +113,38 @@ pub fn chunk(name: &str, first: u64, rows: &[&ReplayRow], now: i64) -> Result<Ra
         framing: Framing::Ranges(ranges.into()),
         bytes: bytes.into(),
         header: false,
+        facts: None,
+        lost: 0,
+        skipped: 0,
     })
+}
+
+/// Rows an outside target refused, as rows of the table it follows. They are JSON, as [`crate::json::row_as_json`] writes it.
+pub fn rows_of_sink(name: &str, rows: &[&ReplayRow], schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = schema.fields().iter().map(|f| ColumnSpec { name: f.name().clone(), data_type: decodable(f.data_type()), nullable: true }).collect();
+    let decoder = Decoder::new(columns, Format::Json)?;
+    let decoded = decoder.decode(&chunk(name, 0, rows, 0)?, &mut Scratch::default())?;
+    if let Some(refused) = decoded.refused.first() {
+        return Err(Error::corrupt("RUN0027", format!("replay request \"{name}\" holds a row that does not fit the table any more: {}", refused.detail))
+            .hint("Remove the request from .watershed/replay, or give the table back the columns it had."));
+    }
+    let columns = decoded.batch.columns().iter().zip(schema.fields()).map(|(column, field)| arrow::compute::cast(column, field.data_type()));
+    let columns = columns.collect::<std::result::Result<Vec<_>, _>>().and_then(|columns| RecordBatch::try_new(Arc::clone(schema), columns));
+    columns.map_err(|e| Error::corrupt("RUN0027", format!("replay request \"{name}\" holds a row that does not fit the table any more")).caused_by(e))
+}
+
+/// The type the decoder reads for a column of this type; casting it gives the column back.
+fn decodable(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Int8 => DataType::Int16,
+        DataType::UInt8 => DataType::Int16,
+        DataType::UInt16 => DataType::Int32,
+        DataType::UInt32 => DataType::Int64,
+        DataType::UInt64 => DataType::Decimal128(20, 0),
+        DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
+        DataType::Binary | DataType::LargeBinary => DataType::BinaryView,
+        other => other.clone(),
+    }
 }
 
 /// Bytes as hexadecimal text.
@@ -123,7 +157,7 @@ pub fn encode_hex(bytes: &[u8]) -> String {
 }
 
 fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    if text.len() % 2 != 0 || !text.is_ascii() {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
     (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect()

@@ -8,6 +8,8 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use watershed_protocol::Account;
 
+pub use super::flow::FlowReport;
+
 /// The state of a pipeline, for `status`, progress lines and the API. Times are microseconds since 1970.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Status {
@@ -72,6 +74,9 @@ pub struct SourceStatus {
     pub idle: Vec<String>,
     /// Each partition's watermark.
     pub partitions: BTreeMap<String, i64>,
+    /// Rates in and out, partition by partition, where the source knows.
+    #[serde(default)]
+    pub flow: FlowReport,
 }
 
 /// A table.

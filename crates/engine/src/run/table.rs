@@ -241,8 +241,8 @@ fn judge_batch(check: &[Step], rules: &[Rule], batch: StreamBatch) -> datafusion
     }
     let (mut held, mut dropped, mut fatal) = (Vec::new(), 0, None);
     let mut done = HashSet::new();
-    for row in 0..rows {
-        let Some(index) = verdict[row] else { continue };
+    for (row, verdict) in verdict.into_iter().enumerate() {
+        let Some(index) = verdict else { continue };
         if !done.insert(batch.row(row)) {
             continue;
         }

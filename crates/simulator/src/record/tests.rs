@@ -90,3 +90,63 @@ fn an_override_moves_the_event_time() {
     simulator.record(7, Some(1_000_000), &mut out);
     assert!(String::from_utf8_lossy(&out).contains("\"timestamp\":\"1970-01-01T00:00:01.000000Z\""));
 }
+
+/// Bytes that depend on every purpose there was when this was written: new fields of [`Profile`] must not move them.
+#[test]
+fn a_seed_keeps_its_bytes_for_ever() {
+    let simulator = Simulator::new(Profile::default());
+    let mut out = Vec::new();
+    for index in 0..20_000 {
+        simulator.record(index, None, &mut out);
+        out.push(b'\n');
+    }
+    let digest = out.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    assert_eq!((out.len(), digest), (6_415_602, 0x2cf6_57a3_e859_109b));
+}
+
+#[test]
+fn hot_customers_have_their_share() {
+    let simulator = Simulator::new(Profile { hot_customers_share: 0.3, hot_customers: 3, ..Profile::default() });
+    let hot = simulator.hot_customers();
+    assert_eq!(hot.len(), 3);
+    let mut counts = [0u64; 3];
+    for index in 0..100_000 {
+        let customer = simulator.customer_of(index);
+        if let Some(which) = hot.iter().position(|hot| *hot == customer) {
+            counts[which] += 1;
+        }
+    }
+    assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
+    assert!(Simulator::new(Profile::default()).hot_customers().is_empty());
+}
+
+#[test]
+fn a_share_of_event_times_is_in_order() {
+    let profile = Profile { disorder_share: 0.25, late: 0.0, duplicates: 0.0, corrupt: 0.0, invalid: 0.0, ..Profile::default() };
+    let simulator = Simulator::new(profile);
+    let mut behind = 0;
+    for index in 0..10_000 {
+        let (_, record) = record(&simulator, index);
+        let text = String::from_utf8_lossy(&record).into_owned();
+        let at = text.find("\"timestamp\":\"").expect("a time") + 13;
+        let time = chrono::DateTime::parse_from_rfc3339(&text[at..at + 27]).expect("a time").timestamp_micros();
+        behind += u64::from(time != simulator.base_micros(index));
+    }
+    assert!((2_300..2_700).contains(&behind), "{behind}");
+}
+
+#[test]
+fn the_customer_comes_with_the_record() {
+    let simulator = Simulator::new(Profile { hot_customers_share: 0.2, ..Profile::default() });
+    for index in 0..5_000 {
+        let (mut plain, mut with, mut id) = (Vec::new(), Vec::new(), Vec::new());
+        let made = simulator.record(index, None, &mut plain);
+        let (same, customer) = simulator.record_of_customer(index, None, &mut with);
+        assert_eq!((made, &plain, customer), (same, &with, simulator.customer_of(index)));
+        customer_id(customer, &mut id);
+        if matches!(made, Made::Good | Made::Duplicate) {
+            let id = String::from_utf8(id).expect("text");
+            assert!(String::from_utf8_lossy(&with).contains(&format!("\"customer_id\":\"{id}\"")));
+        }
+    }
+}

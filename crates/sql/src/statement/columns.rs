@@ -1,6 +1,6 @@
 //! One declared column: physical, computed or metadata.
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use watershed_types::{Result, near_miss};
 
@@ -9,7 +9,9 @@ use crate::error::code;
 use crate::text::Spot;
 use crate::{ColumnDef, ColumnKind, MetadataColumn, foreign, types};
 
-const METADATA: [&str; 4] = ["partition", "position", "ingest_time", "source"];
+fn names() -> impl Iterator<Item = &'static str> {
+    MetadataColumn::ALL.into_iter().map(|(name, _)| name)
+}
 
 /// A column; its name must not be among `before`.
 pub(crate) fn parse(cursor: &mut Cursor<'_>, before: &[ColumnDef]) -> Result<ColumnDef> {
@@ -79,21 +81,20 @@ fn metadata(cursor: &mut Cursor<'_>, name: Named<'_>, declared: Option<(DataType
         }
         false => (name.value.clone(), spot),
     };
-    let (kind, natural) = match what.as_str() {
-        "partition" => (MetadataColumn::Partition, DataType::Utf8View),
-        "position" => (MetadataColumn::Position, DataType::Utf8View),
-        "ingest_time" => (MetadataColumn::IngestTime, DataType::Timestamp(TimeUnit::Microsecond, None)),
-        "source" => (MetadataColumn::Source, DataType::Utf8View),
-        unknown => {
-            let hint = near_miss(unknown, METADATA).map_or_else(known, |near| format!("Did you mean '{near}'?"));
-            let message = format!("a source has no metadata \"{}\"", unknown.escape_debug());
-            return Err(what_spot.error(code::METADATA, message).hint(hint));
-        }
+    let Some((_, kind)) = MetadataColumn::ALL.into_iter().find(|(known, _)| *known == what) else {
+        let hint = near_miss(&what, names()).map_or_else(known, |near| format!("Did you mean '{near}'?"));
+        let message = format!("a source has no metadata \"{}\"", what.escape_debug());
+        return Err(what_spot.error(code::METADATA, message).hint(hint));
     };
+    let natural = kind.data_type();
     if let Some((declared, type_spot)) = declared
         && declared != natural
     {
-        let right = if natural == DataType::Utf8View { "VARCHAR" } else { "TIMESTAMP" };
+        let right = match natural {
+            DataType::Utf8View => "VARCHAR",
+            DataType::Map(..) => "MAP<VARCHAR, VARCHAR>",
+            _ => "TIMESTAMP",
+        };
         return Err(type_spot.error(code::METADATA, format!("metadata \"{what}\" is a {right}")).hint(format!("Write {right} here.")));
     }
     let nullable = !cursor.eat_all(&["NOT", "NULL"]);
@@ -101,5 +102,5 @@ fn metadata(cursor: &mut Cursor<'_>, name: Named<'_>, declared: Option<(DataType
 }
 
 fn known() -> String {
-    format!("Known metadata: '{}'.", METADATA.join("', '"))
+    format!("Known metadata: '{}'.", names().collect::<Vec<_>>().join("', '"))
 }

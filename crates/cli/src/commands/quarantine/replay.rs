@@ -14,7 +14,7 @@ use super::rows::Row;
 use crate::arguments::Format;
 use crate::output::{Cell, Sheet, count, outcome, print, print_json};
 use crate::project::Project;
-use crate::session::{RunOptions, begin, plan, stop_on_signals};
+use crate::session::{RunOptions, begin, close_on_signals, plan};
 use crate::system;
 
 /// Replays rows that were not replayed before.
@@ -25,6 +25,8 @@ pub fn run(project: &Project, runtime: &Runtime, rows: Vec<Row>, dry_run: bool, 
     for row in rows {
         if row.replayed {
             before += 1;
+        } else if row.reason == "sink" && plan.sinks.iter().any(|s| s.name == row.table) {
+            sent.push(row);
         } else if row.partition.is_empty() {
             results += 1;
         } else if !plan.tables.iter().any(|t| t.name == row.table) {
@@ -36,7 +38,7 @@ pub fn run(project: &Project, runtime: &Runtime, rows: Vec<Row>, dry_run: bool, 
     for (number, why) in [
         (before, "replayed before; a row goes round once"),
         (results, "results of windows, which have no record of their own: correct the rows they were made from"),
-        (gone, "refused by tables that the project does not have any more"),
+        (gone, "refused by tables or sinks that the project does not have any more"),
     ] {
         if number > 0 {
             eprintln!("left out: {} {why}", count(number, "row"));
@@ -66,7 +68,7 @@ pub fn run(project: &Project, runtime: &Runtime, rows: Vec<Row>, dry_run: bool, 
         Err(error) if error.kind() == Kind::Conflict => return handed_over(&name, &rows, sent.len(), format),
         Err(error) => return Err(error),
     };
-    stop_on_signals(runtime, session.handle.stop_flag());
+    close_on_signals(runtime, session.handle.stop_flag());
     let done = session.handle.join()?;
     let taken = match system::open_checkpoint(project, runtime.handle())? {
         Some(checkpoint) => system::taken_requests(&checkpoint)?.contains(&name),

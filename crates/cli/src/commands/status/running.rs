@@ -17,6 +17,9 @@ pub fn show(status: &Status, address: &str) -> Result<()> {
     text.push_str(&format!("throughput  {}/s · {} · {} since the start\n", thousands(status.rate as u64), count(status.records, "record"), size(status.bytes)));
     text.push_str(&format!("ticks       {} · the last took {:.1} ms\n", thousands(status.ticks), status.tick_seconds * 1e3));
     text.push_str(&format!("watermark   {}\n", watermark(status.watermark)));
+    for (name, source) in status.sources.iter().filter(|(_, s)| s.flow.lag > 0) {
+        text.push_str(&format!("catching up {name}: {}\n", catching_up(source)));
+    }
     let mut sources = Sheet::new(&["source", "records>", "lag", "watermark", "held back by", "idle"]);
     for (name, source) in &status.sources {
         let held = source.held_by.clone().map_or(Cell::Null, Cell::Text);
@@ -28,6 +31,21 @@ pub fn show(status: &Status, address: &str) -> Result<()> {
             held,
             Cell::text(source.idle.join(", ")),
         ]);
+    }
+    let mut partitions = Sheet::new(&["partition of", "partition", "lag>", "in/s>", "out/s>", "hot key", "skew"]);
+    for (name, source) in &status.sources {
+        for (partition, flow) in &source.flow.partitions {
+            let hot = flow.hot_key.as_ref().map_or(String::new(), |(key, share)| format!("{key} ({:.0} %)", share * 100.0));
+            partitions.push(vec![
+                Cell::text(name),
+                Cell::text(partition),
+                Cell::text(thousands(flow.lag)),
+                Cell::text(thousands(flow.input_rate as u64)),
+                Cell::text(thousands(flow.read_rate as u64)),
+                Cell::text(hot),
+                Cell::text(if flow.skewed { "SKEWED" } else { "" }),
+            ]);
+        }
     }
     let mut tables = Sheet::new(&["table", "read>", "delivered>", "filtered>", "duplicate>", "late>", "quarantined>", "written>", "rules broken"]);
     for (name, table) in &status.tables {
@@ -41,7 +59,7 @@ pub fn show(status: &Status, address: &str) -> Result<()> {
     for (name, operator) in &status.operators {
         operators.push(vec![Cell::text(name), Cell::text(thousands(operator.rows)), Cell::text(size(operator.bytes)), Cell::text(thousands(operator.evictions))]);
     }
-    for sheet in [sources, tables, operators].iter().filter(|s| !s.is_empty()) {
+    for sheet in [sources, partitions, tables, operators].iter().filter(|s| !s.is_empty()) {
         text.push_str(&format!("\n{}", sheet.table("")));
     }
     if !status.quarantine.is_empty() {
@@ -63,6 +81,18 @@ pub fn watermark(at: Option<i64>) -> String {
             let distance = if behind >= 0 { format!("{} behind now", interval(behind)) } else { format!("{} ahead of now", interval(behind)) };
             format!("{} ({distance})", timestamp(at))
         }
+    }
+}
+
+/// How a source's lag is going to end.
+fn catching_up(source: &SourceStatus) -> String {
+    let flow = &source.flow;
+    let rates = format!("{}/s come in, {}/s are read, {} wait", thousands(flow.input_rate as u64), thousands(flow.read_rate as u64), count(flow.lag, "record"));
+    match flow.catch_up_seconds {
+        Some(seconds) if seconds < 1.0 => format!("{rates}: less than a second behind"),
+        Some(seconds) => format!("{rates}: done in {}", interval((seconds * 1e6) as i64)),
+        None if flow.falling_behind => format!("{rates}: FALLING BEHIND, more comes in than is read"),
+        None => format!("{rates}: the lag does not shrink"),
     }
 }
 

@@ -98,6 +98,10 @@ fn received(audit: &Audit) -> BTreeMap<String, u64> {
     let mut sums: BTreeMap<String, u64> = BTreeMap::new();
     for (sink, receipt) in audit.records.values().flat_map(|r| &r.sinks) {
         *sums.entry(sink.clone()).or_default() += receipt.rows;
+        // Rows that an outside target refused were put beside the others.
+        if receipt.refused > 0 {
+            *sums.entry(QUARANTINE.to_owned()).or_default() += receipt.refused;
+        }
     }
     sums
 }
@@ -155,7 +159,7 @@ pub fn compare(before: &Audit, after: &Audit, counts: &Counts, plan: Option<&Pla
 /// What the ledger says was delivered is what the table's writers took.
 fn receipts(audit: &Audit, plan: Option<&Plan>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for table in plan.into_iter().flat_map(|p| &p.tables).filter(|t| !t.aggregated) {
+    for table in plan.into_iter().flat_map(|p| &p.tables).filter(|t| t.stored && !t.aggregated) {
         let multiplies = table.steps.iter().any(|s| matches!(s, Step::Lookup(_) | Step::Assign(_)));
         for (epoch, record) in &audit.records {
             let delivered: u64 = record.ledger.iter().filter(|r| r.table_name == table.name).map(|r| r.account.delivered).sum();

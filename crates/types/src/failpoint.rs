@@ -12,13 +12,16 @@ struct Armed {
 
 static ARMED: OnceLock<Armed> = OnceLock::new();
 
-/// Every place, in the order of a commit.
+/// Every place of the engine, in the order of a commit.
 pub const PLACES: [&str; 9] = ["tick", "before_seal", "after_seal", "after_state", "after_prepare", "after_first_sink", "after_sinks", "after_complete", "after_prune"];
+
+/// Places inside the transactions of outside targets: reached only where a project has such a sink.
+pub const TARGET_PLACES: [&str; 7] = ["kafka_begun", "kafka_sent", "kafka_marked", "kafka_committed", "postgres_sent", "postgres_marked", "postgres_committed"];
 
 /// Arms a place from `name` or `name:n`; false if there is no such place.
 pub fn arm(text: &str) -> bool {
     let (name, count) = text.split_once(':').unwrap_or((text, "1"));
-    let (true, Ok(left)) = (PLACES.contains(&name), count.parse()) else { return false };
+    let (true, Ok(left)) = (PLACES.iter().chain(&TARGET_PLACES).any(|place| *place == name), count.parse()) else { return false };
     ARMED.set(Armed { name: name.to_owned(), left: AtomicU64::new(left) }).is_ok()
 }
 

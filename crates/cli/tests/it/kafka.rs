@@ -1,0 +1,129 @@
+//! Kafka in, Kafka and lake out: killed over and over, another program reads every row once.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::message::Message;
+
+use crate::servers::{self, Reader, Sender, json, kafka};
+use crate::support::{Dice, Project};
+
+const KILLS: usize = 100;
+/// Where a commit can be cut in two, in and around Kafka's transaction.
+const STEPS: [&str; 9] = ["after_seal", "after_state", "after_prepare", "kafka_begun", "kafka_sent", "kafka_marked", "kafka_committed", "after_sinks", "after_complete"];
+
+fn sql(name: &str) -> String {
+    let brokers = &kafka().address;
+    format!(
+        "CREATE SOURCE s (id BIGINT NOT NULL, amount DECIMAL(12,2) NOT NULL, at TIMESTAMP NOT NULL, k VARCHAR METADATA FROM 'key', WATERMARK FOR at AS at - INTERVAL '1 minute')
+           WITH (connector = 'kafka', brokers = '{brokers}', topic = '{name}-in', discovery_interval = '1s');
+         CREATE TABLE clean AS SELECT * FROM DEDUPLICATE(s, KEY (id), WITHIN INTERVAL '1 hour');
+         CREATE VIEW doubled AS SELECT id, amount * 2 AS amount, k FROM s;
+         CREATE SINK out FROM doubled WITH (connector = 'kafka', brokers = '{brokers}', topic = '{name}-out', key = 'k', linger.ms = 1);"
+    )
+}
+
+fn project(name: &str) -> Project {
+    servers::topic(&format!("{name}-in"), 3);
+    servers::topic(&format!("{name}-out"), 3);
+    let project = Project::new(&sql(name));
+    project.write("watershed.toml", "name = \"p\"\n[engine]\nepoch_interval = \"100ms\"\n[serve]\nlisten = \"127.0.0.1:0\"\n");
+    project
+}
+
+fn record(id: u64) -> String {
+    format!(r#"{{"id":{id},"amount":{}.25,"at":"2026-01-01T00:{:02}:00Z"}}"#, id % 90, id / 1000 % 60)
+}
+
+/// Checks everything a reader saw: every id once, in the order of its key.
+#[track_caller]
+fn every_id_once(seen: &[(i32, u64)], sent: u64) {
+    let mut times: BTreeMap<u64, u64> = BTreeMap::new();
+    seen.iter().for_each(|(_, id)| *times.entry(*id).or_default() += 1);
+    let repeated: Vec<_> = times.iter().filter(|(_, n)| **n > 1).take(5).collect();
+    assert!(repeated.is_empty(), "seen more than once: {repeated:?}");
+    let missing: Vec<u64> = (0..sent).filter(|id| !times.contains_key(id)).take(5).collect();
+    assert!(missing.is_empty(), "{} of {sent} seen; missing: {missing:?}", times.len());
+    let mut last: BTreeMap<u64, u64> = BTreeMap::new();
+    for (_, id) in seen {
+        let before = last.insert(id % 20, *id);
+        assert!(before < Some(*id), "key {} went back from {before:?} to {id}", id % 20);
+    }
+}
+
+#[test]
+fn a_hundred_kills_show_a_committed_reader_every_row_once() {
+    let mut dice = Dice::new(20_261_121);
+    let project = project("kills");
+    let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    let seen = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let sender = Sender::new();
+            while !stop.load(Ordering::SeqCst) {
+                for _ in 0..5 {
+                    let id = sent.fetch_add(1, Ordering::SeqCst);
+                    sender.send("kills-in", &format!("key-{}", id % 20), &record(id));
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            sender.flush();
+        });
+        let reader = scope.spawn(|| {
+            let (reader, mut seen) = (Reader::new("kills-out"), Vec::new());
+            while !stop.load(Ordering::SeqCst) {
+                reader.read(Duration::from_millis(200), |message| seen.push((message.partition(), json(message)["id"].as_u64().expect("an id"))));
+            }
+            (reader, seen)
+        });
+        let (mut kills, mut redriven) = (0, 0);
+        while kills < KILLS {
+            let mut child = project.spawn(&["up"]);
+            std::thread::sleep(Duration::from_millis(150 + dice.below(900)));
+            let alive = child.try_wait().expect("its state").is_none();
+            child.kill().expect("a kill");
+            child.wait().expect("its end");
+            assert!(alive, "it ended by itself: {:?}", project.run(&["run", "--once"]));
+            kills += 1;
+            if project.path(".watershed/checkpoints/metadata.json").exists() {
+                let history = project.checkpoint().history().expect("a history");
+                redriven += usize::from(history.last_prepared() > history.last_committed());
+            }
+        }
+        stop.store(true, Ordering::SeqCst);
+        println!("{kills} kills; {redriven} of them left an epoch to finish");
+        assert!(redriven > 0, "no kill fell between prepare and commit");
+        let (reader, mut seen) = reader.join().expect("the reader");
+        project.run(&["run", "--once"]).ok();
+        reader.read(Duration::from_secs(3), |message| seen.push((message.partition(), json(message)["id"].as_u64().expect("an id"))));
+        seen
+    });
+    let sent = sent.load(Ordering::SeqCst);
+    every_id_once(&seen, sent);
+    assert_eq!(project.number("SELECT count(*) FROM clean"), sent as i64, "the lake holds them, too");
+    assert_eq!(project.number("SELECT count(DISTINCT id) FROM clean"), sent as i64);
+    project.run(&["verify", "--deep"]).ok();
+}
+
+#[test]
+fn a_cut_between_any_two_steps_of_the_transaction_is_mended() {
+    let project = project("steps");
+    let (sender, reader, mut seen, mut sent) = (Sender::new(), Reader::new("steps-out"), Vec::new(), 0);
+    for step in STEPS {
+        for _ in 0..40 {
+            sender.send("steps-in", &format!("key-{}", sent % 20), &record(sent));
+            sent += 1;
+        }
+        sender.flush();
+        let cut = project.once_but(&format!("{step}:1"));
+        assert!(cut.died_at_failpoint(), "{step} was never reached: {cut:?}");
+        // A lingering transaction is dealt with by the next start, not by its timeout of a minute.
+        let started = Instant::now();
+        project.run(&["run", "--once"]).ok();
+        assert!(started.elapsed() < Duration::from_secs(30), "{step}: the start waited for a transaction to time out");
+    }
+    reader.read(Duration::from_secs(3), |message| seen.push((message.partition(), json(message)["id"].as_u64().expect("an id"))));
+    every_id_once(&seen, sent);
+    assert_eq!(project.number("SELECT count(*) FROM clean"), sent as i64);
+    project.run(&["verify", "--deep"]).ok();
+}

@@ -1,0 +1,178 @@
+//! The target: claims, delivers, recounts.
+//!
+//! **Owns** the connections and the decision to begin again. **Does not own** how rows get in: that is [`crate::fast`] and
+//! [`crate::careful`].
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use watershed_ports::{Delivered, Recount, Target};
+use watershed_types::{Epoch, Generation, Result};
+
+use crate::columns::{Columns, qualified, table_ddl};
+use crate::error::{Fault, Place, bad_ledger, repeat_with_care};
+use crate::fast::Ending;
+use crate::ledger::{self, Writer, whole};
+use crate::options::PostgresOptions;
+use crate::rows::Rows;
+use crate::session::{Session, connect};
+use crate::transaction::Job;
+use crate::{careful, fast, table};
+
+/// A table in Postgres as a [`Target`].
+///
+/// All calls block on the given runtime, which must have threads of its own, and so must not come from its threads.
+/// With `connections` above 1 the parts of an epoch become visible one after the other, within a moment of each other; a
+/// repeat writes only the parts that are missing. A table with a unique index always gets one connection, as two
+/// parts with the same key would wait for each other.
+pub struct PostgresTarget {
+    options: PostgresOptions,
+    place: Place,
+    writer: Writer,
+    columns: Columns,
+    ddl: String,
+    runtime: Handle,
+    state: Mutex<State>,
+    /// Epochs since the last `ANALYZE`.
+    unanalyzed: Mutex<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    sessions: Vec<Session>,
+    /// An epoch too large to keep, in which a row was refused.
+    careful: Option<Epoch>,
+}
+
+impl PostgresTarget {
+    /// Makes a target; no network. `app_id` tells two lives of one pipeline apart, `schema` is what the pipeline will deliver.
+    /// Errors: as [`Columns::new`].
+    pub fn new(options: PostgresOptions, app_id: &str, pipeline: &str, schema: SchemaRef, runtime: Handle) -> Result<Self> {
+        let columns = Columns::new(&options, &schema)?;
+        let ddl = table_ddl(&options, &schema)?;
+        let place = Place::from(&options);
+        let writer = Writer { app_id: app_id.to_owned(), pipeline: pipeline.to_owned(), sink: options.sink.clone() };
+        Ok(Self { options, place, writer, columns, ddl, runtime, state: Mutex::default(), unanalyzed: Mutex::new(0) })
+    }
+
+    async fn session(&self) -> Result<Session> {
+        Session::open(&self.options, &self.place, &self.writer.pipeline, &self.columns, &self.runtime).await
+    }
+
+    /// The first connection, opened if need be.
+    async fn first<'a>(&self, state: &'a mut State) -> Result<&'a Session> {
+        state.sessions.retain(|session| !session.client.is_closed());
+        if state.sessions.is_empty() {
+            state.sessions.push(self.session().await?);
+        }
+        Ok(&state.sessions[0])
+    }
+
+    async fn claim_now(&self, state: &mut State, generation: Generation) -> Result<Epoch> {
+        *state = State::default();
+        let client = connect(&self.options, &self.place, &self.writer.pipeline, &self.runtime).await?;
+        ledger::make(&client, &self.place).await?;
+        // Fenced first: an older run changes no table.
+        ledger::claim(&client, &self.place, &self.writer, generation).await?;
+        table::prepare(&client, &self.place, &self.options, &self.columns, &self.ddl).await?;
+        ledger::last_epoch(&client, &self.place, &self.writer).await
+    }
+
+    async fn deliver_now(&self, state: &mut State, epoch: Epoch, generation: Generation, rows: &mut Rows<'_>) -> Result<Delivered> {
+        let first = self.first(state).await?;
+        let mut parts = if first.unique { 1 } else { self.options.connections as i32 };
+        // At most: as many as asked for, as many as an earlier run began with.
+        for _ in 0..3 {
+            while state.sessions.len() < parts as usize {
+                state.sessions.push(self.session().await?);
+            }
+            let job = Job { place: &self.place, writer: &self.writer, epoch, generation, parts };
+            let sessions = &state.sessions[..parts as usize];
+            let quick = if state.careful == Some(epoch) { Err(None) } else { fast::deliver(job, sessions, rows).await.map_err(Some) };
+            let ending = match quick {
+                Ok(ending) => ending,
+                Err(Some(Fault::Failed(error))) => return Err(error),
+                Err(blamed) => {
+                    if blamed.is_some() {
+                        // Parts that did not end by themselves.
+                        for session in sessions {
+                            session.client.batch_execute("ROLLBACK").await.map_err(|cause| self.place.error(cause))?;
+                        }
+                        if !rows.rewind() {
+                            state.careful = Some(epoch);
+                            return Err(repeat_with_care(&self.place, epoch));
+                        }
+                    }
+                    tracing::debug!(sink = self.place.sink, epoch = epoch.0, "a row was refused; the epoch is repeated with savepoints");
+                    careful::deliver(job, sessions, rows).await.map_err(|fault| fault.into_error(&self.place))?
+                }
+            };
+            match ending {
+                Ending::Delivered(delivered) => {
+                    state.careful = None;
+                    return Ok(delivered);
+                }
+                Ending::Parts(other) => {
+                    for session in &state.sessions {
+                        session.client.batch_execute("ROLLBACK").await.map_err(|cause| self.place.error(cause))?;
+                    }
+                    parts = other;
+                }
+            }
+        }
+        Err(bad_ledger(&self.place, format!("epoch {epoch} changes under our hands")))
+    }
+}
+
+impl Target for PostgresTarget {
+    fn name(&self) -> &str {
+        &self.place.sink
+    }
+
+    fn claim(&self, generation: Generation) -> Result<Epoch> {
+        let mut state = self.state.lock();
+        self.runtime.block_on(self.claim_now(&mut state, generation))
+    }
+
+    fn last_epoch(&self) -> Result<Epoch> {
+        self.runtime.block_on(async {
+            let client = connect(&self.options, &self.place, &self.writer.pipeline, &self.runtime).await?;
+            if ledger::there(&client, &self.place).await? { ledger::last_epoch(&client, &self.place, &self.writer).await } else { Ok(Epoch::ZERO) }
+        })
+    }
+
+    fn deliver(&self, epoch: Epoch, generation: Generation, rows: &mut dyn Iterator<Item = Result<RecordBatch>>) -> Result<Delivered> {
+        let mut state = self.state.lock();
+        let mut rows = Rows::new(&self.place.sink, rows);
+        let delivered = self.runtime.block_on(self.deliver_now(&mut state, epoch, generation, &mut rows));
+        match &delivered {
+            Ok(delivered) if !delivered.already_there => *self.unanalyzed.lock() += 1,
+            Ok(_) => {}
+            // Dropped connections roll back what they had open; the next call opens new ones.
+            Err(_) => state.sessions.clear(),
+        }
+        delivered
+    }
+
+    fn recount(&self, epoch: Epoch) -> Result<Option<Recount>> {
+        let landed = self.runtime.block_on(async {
+            let client = connect(&self.options, &self.place, &self.writer.pipeline, &self.runtime).await?;
+            if ledger::there(&client, &self.place).await? { ledger::look(&client, &self.place, &self.writer, epoch).await } else { Ok(Vec::new()) }
+        })?;
+        Ok(whole(&landed).then(|| Recount { rows: landed.iter().map(|part| part.rows).sum() }))
+    }
+
+    fn maintain(&self) -> Result<()> {
+        let due = self.options.analyze_every > 0 && *self.unanalyzed.lock() >= self.options.analyze_every;
+        if !due {
+            return Ok(());
+        }
+        self.runtime.block_on(async {
+            let client = connect(&self.options, &self.place, &self.writer.pipeline, &self.runtime).await?;
+            client.batch_execute(&format!("ANALYZE {}", qualified(&self.options))).await.map_err(|cause| self.place.error(cause))
+        })?;
+        *self.unanalyzed.lock() = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+//! The sink against a real Postgres, private to this test. Without one the tests fail.
+
+#[path = "../support/proxy.rs"]
+mod proxy;
+#[path = "../support/server.rs"]
+mod server;
+mod support;
+
+mod exactly_once;
+mod refusals;
+mod tables;
+mod tls;
+mod types;
