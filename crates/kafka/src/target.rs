@@ -26,6 +26,7 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer as _;
 use watershed_ports::{Delivered, Recount, RefusedRow, Target};
+use watershed_types::failpoint::reach;
 use watershed_types::{Epoch, Error, Generation, Result};
 
 use crate::client;
@@ -367,6 +368,7 @@ impl Target for KafkaTarget {
         if let Err(error) = live.producer.begin_transaction() {
             return Err(self.failed(state, Stage::Before, epoch, error));
         }
+        reach("kafka_begun");
         let (mut sent, mut refused) = (0, Vec::new());
         let outcome = self.send(live, rows, &mut sent, &mut refused);
         let outcome = match outcome {
@@ -377,6 +379,7 @@ impl Target for KafkaTarget {
                 return Err(error);
             }
         };
+        reach("kafka_sent");
         let failed = live.acks.take_failed();
         let outcome = match failed.why {
             Some(why) => Err(KafkaError::MessageProduction(why)),
@@ -393,9 +396,11 @@ impl Target for KafkaTarget {
             }
             return Err(error);
         }
+        reach("kafka_marked");
         if let Err(error) = persist(|| live.producer.commit_transaction(TRY)) {
             return Err(self.failed(state, Stage::Commit, epoch, error));
         }
+        reach("kafka_committed");
         state.known = mark.clone();
         (state.mark, state.marked_at) = (Some(mark), Some(Instant::now()));
         Ok(Delivered { already_there: false, refused })
