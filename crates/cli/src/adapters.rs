@@ -16,7 +16,7 @@ use watershed_files::{CsvFraming, FilesOptions, FilesSource};
 use watershed_http::{HttpOptions, Log};
 use watershed_kafka::{Delivery, KafkaSource, KafkaSourceOptions, KafkaTarget, Wants};
 use watershed_lake::{Compression, Lake, LakeOptions, TableSpec};
-use watershed_ports::{RefusedRow, Sink, Source};
+use watershed_ports::{RefusedRow, Sink, Source, Target};
 use watershed_postgres::PostgresTarget;
 use watershed_simulator::{GeneratorOptions, GeneratorSource};
 use watershed_sql::{MetadataColumn, StaticDef};
@@ -80,6 +80,16 @@ impl ProjectAdapters {
             lake: open_lake(project, runtime)?,
             runtime: runtime.clone(),
             logs: Mutex::new(vec![]),
+        })
+    }
+
+    /// The outside target of a sink, if it has one: a transactional one. Reaches for nothing yet.
+    pub fn target(&self, plan: &SinkPlan, table: &TablePlan, app_id: &str) -> Result<Option<Arc<dyn Target>>> {
+        let schema = Arc::clone(&table.schema);
+        Ok(match sinks::take(plan, &schema)? {
+            Taken::Kafka(options) if options.delivery == Delivery::ExactlyOnce => Some(Arc::new(KafkaTarget::new(options, app_id, schema)?)),
+            Taken::Postgres(options) => Some(Arc::new(PostgresTarget::new(options, app_id, &self.pipeline, schema, self.runtime.clone())?)),
+            _ => None,
         })
     }
 
@@ -147,12 +157,14 @@ impl Adapters for ProjectAdapters {
 
     fn sink(&self, plan: &SinkPlan, table: &TablePlan, app_id: &str) -> Result<SinkTarget> {
         let schema = Arc::clone(&table.schema);
+        if let Some(target) = self.target(plan, table, app_id)? {
+            return Ok(SinkTarget::Outside(target));
+        }
         Ok(match sinks::take(plan, &schema)? {
             Taken::Blackhole => SinkTarget::Live(Box::new(Blackhole)),
             Taken::Stdout => SinkTarget::Live(Box::new(Stdout)),
-            Taken::Kafka(options) if options.delivery == Delivery::AtLeastOnce => SinkTarget::Live(Box::new(sinks::LiveKafka::new(options, schema)?)),
-            Taken::Kafka(options) => SinkTarget::Outside(Arc::new(KafkaTarget::new(options, app_id, schema)?)),
-            Taken::Postgres(options) => SinkTarget::Outside(Arc::new(PostgresTarget::new(options, app_id, &self.pipeline, schema, self.runtime.clone())?)),
+            Taken::Kafka(options) => SinkTarget::Live(Box::new(sinks::LiveKafka::new(options, schema)?)),
+            Taken::Postgres(_) => return Err(Error::internal("CLI0013", format!("sink \"{}\" is a target and a live sink at once", plan.name))),
             Taken::Redis(options) => SinkTarget::Live(Box::new(sinks::LiveRedis::new(options, app_id, &self.pipeline, schema)?)),
         })
     }

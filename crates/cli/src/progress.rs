@@ -166,7 +166,9 @@ fn headline(status: &Status, rate: f64) -> String {
 
 fn details(status: &Status) -> String {
     let mut parts = Vec::new();
-    if let Some(watermark) = status.watermark {
+    if status.watermark == Some(i64::MAX) {
+        parts.push("watermark at the end of time".to_owned());
+    } else if let Some(watermark) = status.watermark {
         let behind = (chrono::Utc::now().timestamp_micros() - watermark) / 1_000_000;
         parts.push(format!("watermark {}, {}", clock(watermark), behind_now(behind)));
     }

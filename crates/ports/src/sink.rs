@@ -79,7 +79,13 @@ pub trait Target: Send + Sync {
     fn last_epoch(&self) -> Result<Epoch>;
     /// Delivers an epoch's rows, in the order of the stream.
     fn deliver(&self, epoch: Epoch, generation: Generation, rows: &mut dyn Iterator<Item = Result<RecordBatch>>) -> Result<Delivered>;
-    /// What the target can say about one epoch, for `watershed verify`. `None` if it does not know the epoch (any more).
+    /// The epochs the target knows of this writer, for `watershed verify`. Changes nothing.
+    fn history(&self) -> Result<History> {
+        let last = self.last_epoch()?;
+        let epochs = self.recount(last)?.map(|recount| (last.0, recount.rows)).into_iter().collect();
+        Ok(History { epochs, complete: false, rows_now: None })
+    }
+    /// What the target can say about one epoch. `None` if it does not know the epoch (any more).
     fn recount(&self, epoch: Epoch) -> Result<Option<Recount>> {
         let _ = epoch;
         Ok(None)
@@ -106,6 +112,17 @@ pub struct RefusedRow {
     pub row: u64,
     /// The target's words.
     pub detail: String,
+}
+
+/// What a target says it holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    /// Rows it took, by epoch; without those it refused.
+    pub epochs: std::collections::BTreeMap<u64, u64>,
+    /// True if it knows every epoch it ever took, not only the newest.
+    pub complete: bool,
+    /// Rows it holds now, where rows are only ever added.
+    pub rows_now: Option<u64>,
 }
 
 /// What a target says it took in one epoch.

@@ -104,6 +104,13 @@ pub(crate) async fn last_epoch(client: &Client, place: &Place, writer: &Writer) 
     }
 }
 
+/// Every epoch that is there with all its parts, and its rows.
+pub(crate) async fn history(client: &Client, place: &Place, writer: &Writer) -> Result<std::collections::BTreeMap<u64, u64>> {
+    const ALL: &str = "SELECT epoch, sum(rows)::bigint FROM watershed.epochs WHERE app_id = $1 AND sink = $2 GROUP BY epoch HAVING count(*) >= max(parts)";
+    let rows = client.query(ALL, &[&writer.app_id, &writer.sink]).await.map_err(|cause| place.error(cause))?;
+    rows.iter().map(|row| Ok((get::<i64>(place, row, 0)? as u64, get::<i64>(place, row, 1)? as u64))).collect()
+}
+
 /// The parts of one epoch that are there.
 pub(crate) async fn look(client: &Client, place: &Place, writer: &Writer, epoch: Epoch) -> Result<Vec<Landed>> {
     let rows = client.query(LOOK, &[&writer.app_id, &writer.sink, &(epoch.0 as i64)]).await.map_err(|cause| place.error(cause))?;

@@ -7,14 +7,14 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use watershed_ports::{Delivered, Recount, Target};
+use watershed_ports::{Delivered, History, Recount, Target};
 use watershed_types::{Epoch, Generation, Result};
 
 use crate::columns::{Columns, qualified, table_ddl};
 use crate::error::{Fault, Place, bad_ledger, repeat_with_care};
 use crate::fast::Ending;
 use crate::ledger::{self, Writer, whole};
-use crate::options::PostgresOptions;
+use crate::options::{Mode, PostgresOptions};
 use crate::rows::Rows;
 use crate::session::{Session, connect};
 use crate::transaction::Job;
@@ -153,6 +153,22 @@ impl Target for PostgresTarget {
             Err(_) => state.sessions.clear(),
         }
         delivered
+    }
+
+    fn history(&self) -> Result<History> {
+        self.runtime.block_on(async {
+            let client = connect(&self.options, &self.place, &self.writer.pipeline, &self.runtime).await?;
+            if !ledger::there(&client, &self.place).await? {
+                return Ok(History { complete: true, ..History::default() });
+            }
+            let epochs = ledger::history(&client, &self.place, &self.writer).await?;
+            let mut rows_now = None;
+            if self.options.mode == Mode::Append && !epochs.is_empty() {
+                let row = client.query_one(&format!("SELECT count(*) FROM {}", qualified(&self.options)), &[]).await.map_err(|cause| self.place.error(cause))?;
+                rows_now = Some(ledger::get::<i64>(&self.place, &row, 0)? as u64);
+            }
+            Ok(History { epochs, complete: true, rows_now })
+        })
     }
 
     fn recount(&self, epoch: Epoch) -> Result<Option<Recount>> {

@@ -13,6 +13,7 @@ pub mod audit;
 mod finding;
 mod lake;
 mod ledger;
+mod targets;
 
 use std::time::Duration;
 
@@ -53,6 +54,9 @@ pub fn run(arguments: VerifyArguments) -> Result<u8> {
         let after = audit::checkpoint(&store);
         let moved = before.newest() != after.newest();
         found.extend(lake::compare(&before, &after, &counts, plan.as_ref()));
+        if let Some(plan) = plan.as_ref().filter(|_| !before.failed() && !after.failed()) {
+            found.extend(targets::check(&project, &runtime, plan, &before, &after)?);
+        }
         if !moved && found.iter().all(|f| !f.failed()) {
             break;
         }
