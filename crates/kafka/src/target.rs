@@ -114,7 +114,12 @@ impl KafkaTarget {
     }
 
     fn keeper(&self) -> Result<Keeper> {
-        Keeper::new(&self.options.connection, &self.options.topic, &self.group)
+        Keeper::new(&self.options.connection, &self.options.topic, &self.group, true)
+    }
+
+    /// The mark as far as it is committed, without waiting for a transaction that is open.
+    fn glance(&self) -> Result<Mark> {
+        Keeper::new(&self.options.connection, &self.options.topic, &self.group, false)?.read()
     }
 
     /// Our limit, or the topic's if that is smaller, so that brokers refuse nothing that librdkafka took.
@@ -159,8 +164,8 @@ impl KafkaTarget {
             return Ok(());
         }
         let keeper = self.keeper()?;
-        let check = |state: &mut State| -> Result<Mark> {
-            let mark = keeper.read().map_err(Error::definite)?;
+        let check = |state: &mut State, mark: Result<Mark>| -> Result<Mark> {
+            let mark = mark.map_err(Error::definite)?;
             if mark.is_forgotten() && !state.fenced {
                 return Ok(state.known.clone());
             }
@@ -172,11 +177,11 @@ impl KafkaTarget {
             Ok(mark)
         };
         // SUBTLE: before, so that an overtaken run does not fence the one that overtook it; after, because only then nobody else can write.
-        let mut mark = check(state)?;
         if state.live.is_none() {
+            check(state, self.glance())?;
             state.live = Some(self.connect(&keeper).map_err(Error::definite)?);
-            mark = check(state)?;
         }
+        let mark = check(state, keeper.read())?;
         state.known = mark.clone();
         state.mark = Some(mark);
         Ok(())
@@ -318,7 +323,7 @@ impl Target for KafkaTarget {
         *state = State::default();
         let keeper = self.keeper()?;
         let newer = |mark: &Mark| mark.generation > generation;
-        let before = keeper.read()?;
+        let before = self.glance()?;
         if newer(&before) {
             return Err(self.overtaken(&before));
         }
@@ -345,7 +350,7 @@ impl Target for KafkaTarget {
     }
 
     fn last_epoch(&self) -> Result<Epoch> {
-        Ok(self.keeper()?.read()?.epoch)
+        Ok(self.glance()?.epoch)
     }
 
     fn deliver(&self, epoch: Epoch, generation: Generation, rows: &mut dyn Iterator<Item = Result<RecordBatch>>) -> Result<Delivered> {
@@ -422,7 +427,7 @@ impl Target for KafkaTarget {
     }
 
     fn recount(&self, epoch: Epoch) -> Result<Option<Recount>> {
-        let mark = self.keeper()?.read()?;
+        let mark = self.glance()?;
         Ok((mark.epoch == epoch && epoch != Epoch::ZERO).then_some(Recount { rows: mark.rows }))
     }
 }

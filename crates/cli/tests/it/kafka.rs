@@ -116,6 +116,7 @@ fn a_cut_between_any_two_steps_of_the_transaction_is_mended() {
         }
         sender.flush();
         let cut = project.once_but(&format!("{step}:1"));
+        eprintln!("{step}: {}", cut.stderr.lines().last().unwrap_or_default());
         assert!(cut.died_at_failpoint(), "{step} was never reached: {cut:?}");
         // A lingering transaction is dealt with by the next start, not by its timeout of a minute.
         let started = Instant::now();

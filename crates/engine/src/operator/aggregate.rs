@@ -8,13 +8,16 @@
 //! I1: rows reach a group in arrival order, whatever the parallelism: each shard sees its rows in order.
 //! I2: a window is emitted once the combined watermark reaches its end; a row for an emitted window is late.
 //! I3: a snapshot holds whole windows: the newest file that has a window is right about it.
+//! I4: results come in the order of their windows' ends and starts, then of their keys, ascending and NULL first: what reads
+//!     them in order finds the same whatever the parallelism, the ticks and the restarts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, PrimitiveArray, RecordBatch, UInt32Array};
-use arrow::compute::{cast, take};
+use arrow::compute::{cast, concat_batches, take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::row::{RowConverter, SortField};
 use datafusion::common::hash_utils::create_hashes;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
@@ -177,7 +180,7 @@ impl WindowAggregate {
             .collect::<Result<()>>()
     }
 
-    /// Closes every window that ends at or before `watermark` and returns its rows, oldest windows first.
+    /// Closes every window that ends at or before `watermark` and returns its rows, one batch a window, in order (I4).
     pub fn emit(&mut self, watermark: i64) -> Result<Vec<RecordBatch>> {
         if watermark <= self.emitted_to {
             return Ok(vec![]);
@@ -195,7 +198,9 @@ impl WindowAggregate {
         }
         closed.sort_by_key(|(key, _)| *key);
         self.evicted += closed.iter().map(|(_, set)| set.count as u64).sum::<u64>();
-        closed.into_iter().map(|(key, set)| evaluate(spec, key, set)).collect()
+        let results = closed.into_par_iter().map(|(key, set)| timed(Stage::Window, || Ok((key, evaluate(spec, key, set)?)))).collect::<Result<Vec<_>>>()?;
+        let windows: Vec<_> = results.chunk_by(|a, b| a.0 == b.0).collect();
+        windows.into_par_iter().map(|shards| timed(Stage::Window, || by_key(spec, shards))).collect()
     }
 
     /// Event time up to which windows were emitted.
@@ -465,6 +470,24 @@ fn dump(spec: &AggregateSpec, key_schema: &SchemaRef, schema: &SchemaRef, key: W
     merge(spec, key_schema, &mut rebuilt, &columns)?;
     *set = rebuilt;
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// One window's results from all shards, ordered by their keys (I4).
+fn by_key(spec: &AggregateSpec, shards: &[(WindowKey, RecordBatch)]) -> Result<RecordBatch> {
+    let all = match shards {
+        [(_, one)] => one.clone(),
+        many => concat_batches(&spec.schema, many.iter().map(|(_, batch)| batch))?,
+    };
+    let keys = spec.groups.iter().zip(all.columns()).filter(|(group, _)| matches!(group, GroupColumn::Key(_)));
+    let keys: Vec<ArrayRef> = keys.map(|(_, column)| Arc::clone(column)).collect();
+    if keys.is_empty() || all.num_rows() < 2 {
+        return Ok(all);
+    }
+    let fields = keys.iter().map(|key| SortField::new(key.data_type().clone())).collect();
+    let encoded = RowConverter::new(fields)?.convert_columns(&keys)?;
+    let mut order: Vec<u32> = (0..all.num_rows() as u32).collect();
+    order.sort_unstable_by(|a, b| encoded.row(*a as usize).cmp(&encoded.row(*b as usize)));
+    Ok(take_record_batch(&all, &UInt32Array::from(order))?)
 }
 
 fn evaluate(spec: &AggregateSpec, key: WindowKey, mut set: WindowSet) -> Result<RecordBatch> {

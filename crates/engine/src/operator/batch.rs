@@ -102,6 +102,20 @@ impl StreamBatch {
         StreamBatch { batch: self.batch.slice(offset, length), rows: Rows::Some(rows), origin: self.origin.clone() }
     }
 
+    /// Where to cut it in two between source rows, near the middle; `None` if all rows are copies of one.
+    pub fn border(&self) -> Option<usize> {
+        let middle = self.batch.num_rows() / 2;
+        match &self.rows {
+            Rows::All => (middle > 0).then_some(middle),
+            Rows::Some(rows) => {
+                let copy_of = *rows.get(middle)?;
+                let start = rows[..middle].partition_point(|row| *row < copy_of);
+                let end = middle + rows[middle..].partition_point(|row| *row == copy_of);
+                [start, end].into_iter().find(|at| 0 < *at && *at < rows.len())
+            }
+        }
+    }
+
     /// How many different source rows are here.
     pub fn distinct_rows(&self) -> u64 {
         match &self.rows {

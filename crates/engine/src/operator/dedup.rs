@@ -10,6 +10,8 @@
 //!     a row that is not late cannot be within the interval of a dropped one.
 //! I2: a repeat does not extend the interval. An accepted row outside the interval starts a new one.
 //! I3: hashes are 128 bits (XXH3) over the key's bytes with lengths, so that a collision will not lose a row.
+//! I4: a key has one hash, whatever else is in its chunk. Hashes are durable: how one is made never changes.
+//! I5: copies of a source row are judged one by one, and counted as one: it is a duplicate if no copy of it is kept.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use rayon::prelude::*;
 use watershed_types::Reason;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::batch::{Refusal, StreamBatch, Tally, late_detail};
+use super::batch::{Refusal, Rows, StreamBatch, Tally, late_detail};
 use super::table128::Table128;
 use crate::run::{Stage, timed};
 
@@ -111,14 +113,20 @@ impl Dedup {
             })
             .collect();
         let mut keep: Vec<Vec<bool>> = prepared.iter().map(|p| p.late.iter().map(|late| !late).collect()).collect();
+        let mut repeats_in = vec![0u64; batches.len()];
         for (number, row) in repeats.into_iter().flatten() {
             keep[number as usize][row as usize] = false;
-            tally.duplicate += 1;
+            repeats_in[number as usize] += 1;
         }
         let mut kept = Vec::with_capacity(batches.len());
-        for ((batch, keep), prepared) in batches.into_iter().zip(keep).zip(&prepared) {
+        for (((batch, keep), prepared), repeats) in batches.into_iter().zip(keep).zip(&prepared).zip(repeats_in) {
+            tally.duplicate += duplicates(&batch, repeats, &keep, &prepared.late);
+            let mut refused = None;
             for row in (0..prepared.late.len()).filter(|row| prepared.late[*row]) {
-                tally.late.push(late_refusal(&batch, row, prepared.times[row]));
+                // The copies of a source row stand side by side, and are late together.
+                if refused.replace(batch.row(row)) != Some(batch.row(row)) {
+                    tally.late.push(late_refusal(&batch, row, prepared.times[row]));
+                }
             }
             kept.push(batch.filter(&BooleanArray::from(keep))?);
         }
@@ -217,6 +225,23 @@ fn expires(time: i64, within: i64) -> i64 {
     (time.div_euclid(within) + 2).saturating_mul(within)
 }
 
+/// How many source rows of a batch, in which so many rows are repeats, have no copy that is kept (I5). Late ones have
+/// their own account.
+fn duplicates(batch: &StreamBatch, repeats: u64, keep: &[bool], late: &[bool]) -> u64 {
+    let Rows::Some(rows) = &batch.rows else { return repeats };
+    if repeats == 0 {
+        return 0;
+    }
+    let mut at = 0;
+    let mut gone = 0;
+    for copies in rows.chunk_by(|a, b| a == b) {
+        let stretch = at..at + copies.len();
+        at = stretch.end;
+        gone += u64::from(!late[stretch.start] && !keep[stretch].contains(&true));
+    }
+    gone
+}
+
 fn late_refusal(batch: &StreamBatch, row: usize, time: i64) -> Refusal {
     let detail = match &batch.origin {
         Some(origin) => {
@@ -306,24 +331,31 @@ fn by_group(hashes: &[(u64, u64)], late: &[bool], key_groups: u32) -> (Vec<u32>,
     (order, starts)
 }
 
+/// In front of whatever is not plain text. No text has these bytes, so that the two kinds never meet.
+const ENCODED: [u8; 2] = [0xff, 0xfe];
+
 /// 128-bit hashes of keys. One text column is hashed as it is; anything else by Arrow's row encoding, which keeps
-/// columns and NULLs apart.
+/// columns and NULLs apart. Which of the two depends on the columns' types alone (I4).
 fn hash_keys(columns: &[ArrayRef], rows: usize) -> Result<Vec<(u64, u64)>> {
     let split = |hash: u128| ((hash >> 64) as u64, hash as u64);
     if let [column] = columns
-        && let (Some(texts), 0) = (column.as_string_view_opt(), column.null_count())
+        && let Some(texts) = column.as_string_view_opt()
     {
-        return Ok((0..rows).map(|i| split(xxh3_128(texts.value(i).as_bytes()))).collect());
+        let Some(valid) = texts.nulls() else {
+            return Ok((0..rows).map(|i| split(xxh3_128(texts.value(i).as_bytes()))).collect());
+        };
+        // NULL as the row encoding writes it: one zero byte.
+        let null = split(xxh3_128(&[ENCODED[0], ENCODED[1], 0]));
+        return Ok((0..rows).map(|i| if valid.is_valid(i) { split(xxh3_128(texts.value(i).as_bytes())) } else { null }).collect());
     }
     let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
     let encoded = RowConverter::new(fields)?.convert_columns(columns)?;
-    // A prefix keeps encoded keys apart from plain text ones.
     let mut buffer = Vec::new();
     Ok(encoded
         .iter()
         .map(|row| {
             buffer.clear();
-            buffer.extend_from_slice(&[0xff, 0xfe]);
+            buffer.extend_from_slice(&ENCODED);
             buffer.extend_from_slice(row.as_ref());
             split(xxh3_128(&buffer))
         })
@@ -360,6 +392,19 @@ mod tests {
         assert!(accept(&mut buckets, key, 400, 600));
         assert!(!accept(&mut buckets, key, 2_199, 600));
         assert!(accept(&mut buckets, key, -1_000, 600));
+    }
+
+    #[test]
+    fn a_key_has_one_hash_whatever_its_chunk_holds() {
+        let of = |texts: Vec<Option<&str>>| hash_keys(&[Arc::new(arrow::array::StringViewArray::from(texts.clone())) as ArrayRef], texts.len()).expect("hashes");
+        let (plain, mixed) = (of(vec![Some("a"), Some("")]), of(vec![None, Some("a"), Some("")]));
+        assert_eq!(plain, mixed[1..]);
+        // What checkpoints hold.
+        let split = |hash: u128| ((hash >> 64) as u64, hash as u64);
+        assert_eq!(plain[0], split(xxh3_128(b"a")));
+        let null: ArrayRef = Arc::new(arrow::array::StringViewArray::from(vec![None::<&str>]));
+        let row = RowConverter::new(vec![SortField::new(DataType::Utf8View)]).and_then(|c| c.convert_columns(&[null])).expect("encodes");
+        assert_eq!(mixed[0], split(xxh3_128(&[&ENCODED[..], row.row(0).as_ref()].concat())));
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub struct LookupSpec {
     pub join_type: JoinType,
     /// True if NULL keys match each other.
     pub null_equal: bool,
+    /// True if an anti join is NOT IN over its one key: a row stays only if it surely equals no static row. One whose
+    /// comparison with any of them is NULL does not.
+    pub null_aware: bool,
     /// The output columns.
     pub schema: SchemaRef,
 }
@@ -45,6 +48,8 @@ struct Built {
     converter: RowConverter,
     by_key: HashMap<OwnedRow, Vec<u32>>,
     all: Vec<u32>,
+    /// True if a row's key has a NULL.
+    null_key: bool,
 }
 
 /// The running join.
@@ -128,6 +133,12 @@ impl Lookup {
                 for row in stream_side {
                     matched[row as usize] = true;
                 }
+                if spec.null_aware && built.rows.num_rows() > 0 {
+                    let keys = evaluate(&spec.stream_keys, &input.batch)?;
+                    for (row, matched) in matched.iter_mut().enumerate() {
+                        *matched |= built.null_key || keys.iter().any(|key| key.is_null(row));
+                    }
+                }
                 let wanted = matches!(join_type, JoinType::LeftSemi | JoinType::RightSemi);
                 input.filter(&BooleanArray::from_iter(matched.into_iter().map(|m| Some(m == wanted))))
             }
@@ -182,5 +193,6 @@ fn build(spec: &LookupSpec) -> Result<Built> {
         }
     }
     let all = if keys.is_empty() { (0..rows.num_rows() as u32).collect() } else { vec![] };
-    Ok(Built { rows, converter, by_key, all })
+    let null_key = keys.iter().any(|key| key.logical_null_count() > 0);
+    Ok(Built { rows, converter, by_key, all, null_key })
 }

@@ -14,10 +14,12 @@ mod dedup;
 mod lookup;
 mod table128;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DataFusionError, Result, cast::as_boolean_array};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::expressions::Column;
@@ -82,8 +84,8 @@ impl Step {
     }
 }
 
-/// Runs stateless steps over one batch. Where a row makes an expression fail (a division by zero, a cast), that row
-/// alone is refused: the batch is halved until it is found.
+/// Runs stateless steps over one batch. Where a row makes an expression fail (a division by zero, a cast), that source
+/// row alone is refused, with all its copies: the batch is halved, between source rows, until it is found.
 pub fn run_stateless(steps: &[Step], input: StreamBatch, refused: &mut Vec<(StreamBatch, String)>) -> Vec<StreamBatch> {
     if steps.is_empty() {
         return vec![input];
@@ -94,13 +96,12 @@ pub fn run_stateless(steps: &[Step], input: StreamBatch, refused: &mut Vec<(Stre
     }
     match steps.iter().try_fold(input.clone(), |batch, step| step.apply(batch)) {
         Ok(done) => vec![done],
-        Err(error) if input.batch.num_rows() == 1 => {
-            let text = error.strip_backtrace();
-            refused.push((input, text.lines().next().unwrap_or_default().to_owned()));
-            vec![]
-        }
-        Err(_) => {
-            let half = input.batch.num_rows() / 2;
+        Err(error) => {
+            let Some(half) = input.border() else {
+                let text = error.strip_backtrace();
+                refused.push((input, text.lines().next().unwrap_or_default().to_owned()));
+                return vec![];
+            };
             let rest = input.batch.num_rows() - half;
             let mut done = run_stateless(steps, input.slice(0, half), refused);
             done.extend(run_stateless(steps, input.slice(half, rest), refused));
@@ -113,16 +114,61 @@ pub fn run_stateless(steps: &[Step], input: StreamBatch, refused: &mut Vec<(Stre
 pub fn run_check(steps: &[Step], batch: &RecordBatch) -> Result<Vec<BooleanArray>> {
     let input = StreamBatch { batch: batch.clone(), rows: Rows::All, origin: None };
     let checked = steps.iter().try_fold(input, |batch, step| step.apply(batch))?;
-    checked
-        .batch
-        .columns()
-        .iter()
-        .map(|column| {
-            let column = as_boolean_array(column)?;
-            Ok(match column.nulls() {
-                None => column.clone(),
-                Some(valid) => BooleanArray::new(column.values() & valid.inner(), None),
-            })
+    checked.batch.columns().iter().map(holds).collect()
+}
+
+/// The steps of [`run_check`] as one expression a rule, each on the table's own columns: what the optimizer has taken out
+/// of several rules to compute once is put back, so that each can be evaluated, and fail, on its own.
+pub fn rule_by_rule(steps: &[Step]) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+    let mut rules: Option<Vec<Arc<dyn PhysicalExpr>>> = None;
+    for step in steps {
+        let Step::Project { expressions, .. } = step else {
+            return Err(DataFusionError::Internal("rules are checked by projections alone".to_owned()));
+        };
+        rules = Some(match rules {
+            None => expressions.clone(),
+            Some(before) => expressions.iter().map(|e| over(e, &before)).collect::<Result<_>>()?,
+        });
+    }
+    Ok(rules.unwrap_or_default())
+}
+
+/// An expression with its columns replaced by what computes them.
+fn over(expression: &Arc<dyn PhysicalExpr>, columns: &[Arc<dyn PhysicalExpr>]) -> Result<Arc<dyn PhysicalExpr>> {
+    let replaced = Arc::clone(expression).transform_up(|e| {
+        Ok(match (e.as_ref() as &dyn std::any::Any).downcast_ref::<Column>() {
+            Some(column) => Transformed::yes(Arc::clone(&columns[column.index()])),
+            None => Transformed::no(e),
         })
-        .collect()
+    })?;
+    Ok(replaced.data)
+}
+
+/// Evaluates one rule where it cannot be evaluated on every row: rows on which it fails break it, and why is written to
+/// `failed`. Halves the stretch until they are found.
+pub fn run_rule(rule: &Arc<dyn PhysicalExpr>, batch: &RecordBatch, first: usize, failed: &mut HashMap<usize, String>) -> Result<BooleanArray> {
+    let rows = batch.num_rows();
+    let evaluated = rule.evaluate(batch).and_then(|value| holds(&value.into_array(rows)?));
+    match evaluated {
+        Ok(mask) => Ok(mask),
+        Err(error) if rows <= 1 => {
+            let text = error.strip_backtrace();
+            failed.insert(first, text.lines().next().unwrap_or_default().to_owned());
+            Ok(BooleanArray::from(vec![false; rows]))
+        }
+        Err(_) => {
+            let half = run_rule(rule, &batch.slice(0, rows / 2), first, failed)?;
+            let rest = run_rule(rule, &batch.slice(rows / 2, rows - rows / 2), first + rows / 2, failed)?;
+            Ok(half.iter().chain(rest.iter()).collect())
+        }
+    }
+}
+
+/// A rule's column without NULLs: where it is not known to hold, it is broken.
+fn holds(column: &ArrayRef) -> Result<BooleanArray> {
+    let column = as_boolean_array(column)?;
+    Ok(match column.nulls() {
+        None => column.clone(),
+        Some(valid) => BooleanArray::new(column.values() & valid.inner(), None),
+    })
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::DataFusionError;
-use datafusion::common::tree_node::{Transformed, TransformedResult};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionStateBuilder;
-use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder, SubqueryAlias};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, SubqueryAlias};
 use datafusion::optimizer::OptimizerRule;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::expressions::{CastExpr, Column};
@@ -21,8 +21,8 @@ use watershed_sql::{ColumnKind, Definitions, Place, QueryDef, RelationInput, Rel
 use watershed_types::{Error, Options, Result, Zone};
 
 use super::functions::{self, TickTime};
-use super::lower::{Lowering, Names};
-use super::nodes::{DedupNode, WindowKind, WindowNode};
+use super::lower::{Lowering, Names, RowTime};
+use super::nodes::{DedupNode, WINDOW_COLUMNS, WindowKind, WindowNode};
 use super::provider::{StaticTable, StreamTable};
 use super::{Input, Plan, Rule, SinkPlan, SourcePlan, TablePlan};
 use crate::operator::Step;
@@ -43,7 +43,7 @@ enum Kind {
 struct Named {
     kind: Kind,
     schema: SchemaRef,
-    rowtime: Vec<bool>,
+    rowtime: Vec<RowTime>,
     delay: Option<i64>,
 }
 
@@ -54,7 +54,7 @@ struct Binder {
 }
 
 impl Names for HashMap<String, Named> {
-    fn rowtime(&self, stream: &str) -> Option<Vec<bool>> {
+    fn rowtime(&self, stream: &str) -> Option<Vec<RowTime>> {
         match self.get(stream) {
             Some(Named { kind: Kind::Static, .. }) | None => None,
             Some(named) => Some(named.rowtime.clone()),
@@ -173,6 +173,7 @@ impl Binder {
         } else {
             let raw = format!("__ws_raw_{}", definition.name);
             let (mut steps, schema) = self.select(&raw, &raw_schema, &selected).map_err(|e| at(&definition.place, &owner, e.message()))?;
+            self.refuse_volatile(definition, &raw, &selected, &owner)?;
             let schema = cast_as_declared(definition, &schema, &mut steps);
             (steps, schema)
         };
@@ -190,7 +191,7 @@ impl Binder {
                 Some((index, watermark.delay_micros))
             }
         };
-        let rowtime = (0..schema.fields().len()).map(|i| watermark.is_some_and(|(at, _)| at == i)).collect();
+        let rowtime = (0..schema.fields().len()).map(|i| if watermark.is_some_and(|(at, _)| at == i) { RowTime::Yes } else { RowTime::No }).collect();
         self.register(&definition.name, &schema)?;
         let index = self.plan.sources.len();
         let named = Named { kind: Kind::Source(index), schema: Arc::clone(&schema), rowtime, delay: watermark.map(|(_, delay)| delay) };
@@ -199,11 +200,36 @@ impl Binder {
         Ok(())
     }
 
+    /// Records are decoded ahead of the tick that takes them, and again after a restart or when they are replayed: a column
+    /// that is not a function of its record would have the time of another tick, and not twice the same value.
+    fn refuse_volatile(&self, definition: &SourceDef, raw: &str, selected: &[String], owner: &str) -> Result<()> {
+        let sql = format!("SELECT {} FROM {}", selected.join(", "), quote(raw));
+        let plan = futures::executor::block_on(self.context.state().create_logical_plan(&sql)).map_err(|e| planned(&definition.place, owner, &e))?;
+        for (expression, column) in plan.expressions().iter().zip(&definition.columns) {
+            let mut volatile = None;
+            let _ = expression.apply(|e| {
+                if let Expr::ScalarFunction(function) = e
+                    && e.is_volatile_node()
+                {
+                    volatile = Some(function.name().to_owned());
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            });
+            if let Some(function) = volatile {
+                let message = format!("column \"{}\": a computed column is a function of its record, and the value of {function}() is not", column.name);
+                return Err(at(&column.place, owner, message)
+                    .hint("For the time of arrival declare a column METADATA FROM 'ingest_time'; or compute it in a table, where now() is the time of the tick."));
+            }
+        }
+        Ok(())
+    }
+
     /// Plans `SELECT … FROM raw` over a schema that exists only for it.
     fn select(&self, raw: &str, raw_schema: &SchemaRef, selected: &[String]) -> Result<(Vec<Step>, SchemaRef)> {
         self.register(raw, raw_schema)?;
         let mut names: HashMap<String, Named> = HashMap::new();
-        let rowtime = vec![false; raw_schema.fields().len()];
+        let rowtime = vec![RowTime::No; raw_schema.fields().len()];
         names.insert(raw.to_owned(), Named { kind: Kind::Source(0), schema: Arc::clone(raw_schema), rowtime, delay: None });
         let sql = format!("SELECT {} FROM {}", selected.join(", "), quote(raw));
         let state = self.context.state();
@@ -287,7 +313,7 @@ impl Binder {
             zone,
             stored: true,
             options,
-            rowtime: lowered.rowtime,
+            rowtime: lowered.rowtime.iter().map(|time| *time == RowTime::Yes).collect(),
             aggregated: lowered.aggregated,
             logical: optimized,
             sql: definition.query.text.clone(),
@@ -359,7 +385,7 @@ impl Binder {
             zone: Zone::default(),
             stored: false,
             options: Options::new(owner, std::collections::BTreeMap::new()),
-            rowtime: lowered.rowtime,
+            rowtime: lowered.rowtime.iter().map(|time| *time == RowTime::Yes).collect(),
             aggregated: lowered.aggregated,
             logical: optimized,
             sql: format!("SELECT * FROM {}", quote(name)),
@@ -372,23 +398,19 @@ impl Binder {
         let fail = |e: &DataFusionError| planned(&query.place, owner, e);
         let mut relations: Vec<LogicalPlan> = Vec::new();
         for (index, relation) in query.relations.iter().enumerate() {
-            let (input, time_column, delay) = match &relation.input {
-                RelationInput::Named(name) => {
-                    let named = self.named.get(name).ok_or_else(|| at(&relation.place, owner, format!("unknown relation \"{name}\"")))?;
-                    let time = named.rowtime.iter().position(|r| *r).map(|i| named.schema.field(i).name().clone());
-                    (self.scan(name).map_err(|e| fail(&e))?, time, named.delay)
-                }
-                RelationInput::Relation(inner) => {
-                    let name = innermost(query, *inner);
-                    let named = self.named.get(name).ok_or_else(|| at(&relation.place, owner, format!("unknown relation \"{name}\"")))?;
-                    let time = named.rowtime.iter().position(|r| *r).map(|i| named.schema.field(i).name().clone());
-                    (relations[*inner].clone(), time, named.delay)
-                }
+            let (input, name) = match &relation.input {
+                RelationInput::Named(name) => (None, name.as_str()),
+                RelationInput::Relation(inner) => (Some(relations[*inner].clone()), innermost(query, *inner)),
+            };
+            let named = self.named.get(name).ok_or_else(|| at(&relation.place, owner, format!("unknown relation \"{name}\"")))?;
+            let input = match input {
+                Some(relation) => relation,
+                None => self.scan(name).map_err(|e| fail(&e))?,
             };
             let node: LogicalPlan = match &relation.kind {
                 RelationKind::Deduplicate { key, within_micros } => {
-                    let time = time_column
-                        .ok_or_else(|| at(&relation.place, owner, "DEDUPLICATE needs event time, and its input has none").hint("Declare WATERMARK FOR on the source."))?;
+                    let within = within_micros.or(named.delay).unwrap_or(0).max(1);
+                    let time = dedup_time(named, within).map_err(|(message, hint)| at(&relation.place, owner, message).hint(hint))?;
                     for column in key {
                         if input.schema().field_with_unqualified_name(column).is_err() {
                             let columns: Vec<_> = input.schema().fields().iter().map(|f| f.name().as_str()).collect();
@@ -399,16 +421,15 @@ impl Binder {
                             return Err(at(&relation.place, owner, format!("KEY names \"{column}\", which is not a column")).hint(hint));
                         }
                     }
-                    let within = within_micros.or(delay).unwrap_or(0).max(1);
                     let node = DedupNode { input, key: key.clone(), time, within, id: format!("{owner}#{index}") };
                     LogicalPlan::Extension(Extension { node: Arc::new(node) })
                 }
                 RelationKind::Tumble { column, size_micros, offset_micros } => {
-                    window(input, column, WindowKind::Tumble { size: *size_micros, offset: *offset_micros }).map_err(|e| at(&relation.place, owner, first_line(&e)))?
+                    window(input, column, WindowKind::Tumble { size: *size_micros, offset: *offset_micros }, &relation.place, owner)?
                 }
                 RelationKind::Hop { column, slide_micros, size_micros, offset_micros } => {
                     let kind = WindowKind::Hop { slide: *slide_micros, size: *size_micros, offset: *offset_micros };
-                    window(input, column, kind).map_err(|e| at(&relation.place, owner, first_line(&e)))?
+                    window(input, column, kind, &relation.place, owner)?
                 }
             };
             let aliased = SubqueryAlias::try_new(Arc::new(node), relation.placeholder.as_str()).map_err(|e| fail(&e))?;
@@ -445,9 +466,35 @@ impl Binder {
     }
 }
 
-fn window(input: LogicalPlan, column: &str, kind: WindowKind) -> datafusion::common::Result<LogicalPlan> {
-    let node = WindowNode::try_new(input, column.to_owned(), kind)?;
+fn window(input: LogicalPlan, column: &str, kind: WindowKind, place: &Place, owner: &str) -> Result<LogicalPlan> {
+    if let Some(name) = WINDOW_COLUMNS.iter().find(|name| input.schema().fields().iter().any(|f| f.name() == *name)) {
+        let message = format!("a window adds the column \"{name}\", and its input has one of that name");
+        return Err(at(place, owner, message).hint(format!("Give the input's another name where it is selected: {name} AS \u{2026}")));
+    }
+    let node = WindowNode::try_new(input, column.to_owned(), kind).map_err(|e| at(place, owner, first_line(&e)))?;
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+}
+
+/// The column by which rows are within the interval of each other: the first that the watermark speaks of.
+fn dedup_time(named: &Named, within: i64) -> std::result::Result<String, (String, &'static str)> {
+    // Keys are forgotten at whole intervals, as windows of that length end.
+    let buckets = WindowKind::Tumble { size: within, offset: 0 };
+    let name = |index: usize| named.schema.field(index).name().clone();
+    let safe = |time: &RowTime| match time {
+        RowTime::Yes => true,
+        RowTime::StartOf(inner) => buckets.ends_with(*inner),
+        RowTime::No => false,
+    };
+    if let Some(index) = named.rowtime.iter().position(safe) {
+        return Ok(name(index));
+    }
+    match named.rowtime.iter().position(|time| *time != RowTime::No) {
+        Some(start) => Err((
+            format!("DEDUPLICATE needs event time, and \"{}\" is the start of a window whose rows come when it ends", name(start)),
+            "Select window_time as well (and group by it): it is the event time of a window's rows.",
+        )),
+        None => Err(("DEDUPLICATE needs event time, and its input has none".to_owned(), "Declare WATERMARK FOR on the source.")),
+    }
 }
 
 fn innermost(query: &QueryDef, mut index: usize) -> &str {

@@ -22,18 +22,30 @@ pub struct Lowered {
     pub steps: Vec<Step>,
     /// Its columns.
     pub schema: SchemaRef,
-    /// Which columns are event time.
-    pub rowtime: Vec<bool>,
+    /// What its columns are to event time.
+    pub rowtime: Vec<RowTime>,
     /// True once windows were aggregated.
     pub aggregated: bool,
     /// The windows that rows were assigned to last.
     pub window: Option<WindowKind>,
 }
 
+/// What a column is to event time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowTime {
+    /// Nothing.
+    No,
+    /// Event time: a row that is not late comes before the watermark has passed it.
+    Yes,
+    /// The start of such a window. Its rows come until the watermark has reached its end, so it is event time only for
+    /// windows that never end in between.
+    StartOf(WindowKind),
+}
+
 /// What the lowering must know of names.
 pub trait Names {
-    /// The event-time columns of a stream, by index; `None` if the name is no stream (a static table).
-    fn rowtime(&self, stream: &str) -> Option<Vec<bool>>;
+    /// What the columns of a stream are to event time; `None` if the name is no stream (a static table).
+    fn rowtime(&self, stream: &str) -> Option<Vec<RowTime>>;
 }
 
 /// Lowers one query.
@@ -102,7 +114,7 @@ impl Lowering<'_> {
                 let mut lowered = self.lower(&projection.input)?;
                 let input = projection.input.schema();
                 let expressions = projection.expr.iter().map(|e| self.physical(e, input)).collect::<Result<Vec<_>>>()?;
-                lowered.rowtime = expressions.iter().map(|e| passed_through(e).is_some_and(|i| lowered.rowtime[i])).collect();
+                lowered.rowtime = expressions.iter().map(|e| passed_through(e).map_or(RowTime::No, |i| lowered.rowtime[i])).collect();
                 lowered.schema = Arc::new(projection.schema.as_arrow().clone());
                 lowered.steps.push(Step::Project { expressions, schema: Arc::clone(&lowered.schema) });
                 Ok(lowered)
@@ -151,17 +163,31 @@ impl Lowering<'_> {
         use datafusion::logical_expr::UserDefinedLogicalNodeCore;
         let mut lowered = self.lower(&node.input)?;
         let time = lowered.schema.index_of(&node.time).map_err(|e| invalid(self.owner, e))?;
-        if !lowered.rowtime[time] {
-            let known: Vec<_> = lowered.schema.fields().iter().zip(&lowered.rowtime).filter(|(_, r)| **r).map(|(f, _)| f.name().as_str()).collect();
-            let hint = if known.is_empty() {
-                "Declare WATERMARK FOR on the source, and pass that column through unchanged.".to_owned()
-            } else {
-                format!("Its event-time columns are: {}.", known.join(", "))
-            };
-            return Err(invalid(self.owner, format!("a window needs an event-time column, and \"{}\" is not one", node.time)).hint(hint));
+        let known = || {
+            let times = lowered.schema.fields().iter().zip(&lowered.rowtime).filter(|(_, r)| **r == RowTime::Yes);
+            times.map(|(f, _)| f.name().as_str()).collect::<Vec<_>>().join(", ")
+        };
+        match lowered.rowtime[time] {
+            RowTime::Yes => {}
+            RowTime::StartOf(inner) if node.kind.ends_with(inner) => {}
+            RowTime::StartOf(_) => {
+                let message = format!("\"{}\" is the start of a window whose rows come when it ends, and windows over its starts may end before", node.time);
+                let hint = match known() {
+                    none if none.is_empty() => "Select window_time as well (and group by it), and use that: it is the event time of a window's rows.".to_owned(),
+                    names => format!("Use the event time of the window's rows, window_time; here that is: {names}."),
+                };
+                return Err(invalid(self.owner, message).hint(hint));
+            }
+            RowTime::No => {
+                let hint = match known() {
+                    none if none.is_empty() => "Declare WATERMARK FOR on the source, and pass that column through unchanged.".to_owned(),
+                    names => format!("Its event-time columns are: {names}."),
+                };
+                return Err(invalid(self.owner, format!("a window needs an event-time column, and \"{}\" is not one", node.time)).hint(hint));
+            }
         }
         lowered.schema = Arc::new(node.schema().as_arrow().clone());
-        lowered.rowtime.extend([true, true, true]);
+        lowered.rowtime.extend([RowTime::StartOf(node.kind), RowTime::Yes, RowTime::Yes]);
         lowered.window = Some(node.kind);
         lowered.steps.push(Step::Assign(AssignSpec { time, kind: node.kind, schema: Arc::clone(&lowered.schema) }));
         Ok(lowered)
@@ -171,7 +197,6 @@ impl Lowering<'_> {
         let mut lowered = self.lower(&aggregate.input)?;
         let input = aggregate.input.schema();
         let mut groups = Vec::new();
-        let mut rowtime = Vec::new();
         let (mut has_start, mut has_end) = (false, false);
         for expression in &aggregate.group_expr {
             if matches!(expression, Expr::GroupingSet(_)) {
@@ -179,7 +204,7 @@ impl Lowering<'_> {
             }
             let physical = self.physical(expression, input)?;
             let name = passed_through(&physical).map(|i| (i, lowered.schema.field(i).name().clone()));
-            let is_time = name.as_ref().is_some_and(|(i, _)| lowered.rowtime[*i]);
+            let is_time = name.as_ref().is_some_and(|(i, _)| lowered.rowtime[*i] != RowTime::No);
             let group = match name {
                 Some((_, name)) if is_time && name == "window_start" => {
                     has_start = true;
@@ -192,7 +217,6 @@ impl Lowering<'_> {
                 Some((_, name)) if is_time && name == "window_time" => GroupColumn::WindowTime(physical),
                 _ => GroupColumn::Key(physical),
             };
-            rowtime.push(!matches!(group, GroupColumn::Key(_)));
             groups.push(group);
         }
         if !has_start && !has_end {
@@ -201,8 +225,14 @@ impl Lowering<'_> {
         }
         // The optimizer keeps only the window columns that are used: one of them and the size say the rest.
         let window = lowered.window.ok_or_else(|| invalid(self.owner, "the window columns do not come from TUMBLE or HOP"))?;
+        let of_group = |group: &GroupColumn| match group {
+            GroupColumn::WindowStart(_) => RowTime::StartOf(window),
+            GroupColumn::WindowEnd(_) | GroupColumn::WindowTime(_) => RowTime::Yes,
+            GroupColumn::Key(_) => RowTime::No,
+        };
+        let mut rowtime: Vec<RowTime> = groups.iter().map(of_group).collect();
         let size = window.size();
-        let column = |name: &str| lowered.schema.index_of(name).ok().filter(|i| lowered.rowtime[*i]);
+        let column = |name: &str| lowered.schema.index_of(name).ok().filter(|i| lowered.rowtime[*i] != RowTime::No);
         let bounds = match (column("window_start"), column("window_end")) {
             (Some(index), _) => WindowBounds::FromStart { index, size },
             (None, Some(index)) => WindowBounds::FromEnd { index, size },
@@ -218,7 +248,7 @@ impl Lowering<'_> {
             let lowered = lowered.build().map_err(|e| invalid(self.owner, e))?;
             functions.push(lowered.aggregate);
             filters.push(lowered.filter);
-            rowtime.push(false);
+            rowtime.push(RowTime::No);
         }
         let schema = Arc::new(aggregate.schema.as_arrow().clone());
         let fingerprint = format!(
@@ -253,6 +283,11 @@ impl Lowering<'_> {
             return Err(invalid(self.owner, format!("a {} JOIN would have to wait for the end of the stream to know which static rows found no match", join.join_type))
                 .hint("Keep the stream on the preserved side: stream LEFT JOIN static."));
         }
+        // With a second condition NULLs would have to be looked for among the rows that meet it, one set for each stream row.
+        if join.null_aware && (join.on.len() != 1 || join.filter.is_some()) {
+            return Err(invalid(self.owner, "NOT IN over a subquery that refers to the stream's own columns, or in which the value is no plain column, is not available where either side may be NULL")
+                .hint("Write NOT EXISTS (SELECT 1 FROM … WHERE …), for which a NULL is no match."));
+        }
         let (stream, table) = if stream_left { (&join.left, &join.right) } else { (&join.right, &join.left) };
         let lowered = self.lower(stream)?;
         let mut stream_keys = Vec::new();
@@ -268,7 +303,7 @@ impl Lowering<'_> {
         let table_columns = table.schema().fields().len();
         let mut rowtime = lowered.rowtime.clone();
         if !keeps_only_stream {
-            let others = vec![false; table_columns];
+            let others = vec![RowTime::No; table_columns];
             rowtime = if stream_left { [rowtime, others].concat() } else { [others, rowtime].concat() };
         }
         let schema: SchemaRef = Arc::new(join.schema.as_arrow().clone());
@@ -282,6 +317,7 @@ impl Lowering<'_> {
             stream_left,
             join_type: join.join_type,
             null_equal: join.null_equality == datafusion::common::NullEquality::NullEqualsNull,
+            null_aware: join.null_aware,
             schema: Arc::clone(&schema),
         };
         let mut steps = lowered.steps;

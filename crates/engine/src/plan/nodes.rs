@@ -42,7 +42,25 @@ impl WindowKind {
             WindowKind::Tumble { size, .. } | WindowKind::Hop { size, .. } => size,
         }
     }
+
+    /// How far apart its windows start, and where one of them does.
+    fn starts(self) -> (i64, i64) {
+        match self {
+            WindowKind::Tumble { size, offset } => (size, offset),
+            WindowKind::Hop { slide, offset, .. } => (slide, offset),
+        }
+    }
+
+    /// True if a window of this kind that holds the start of an `inner` one never ends before that does: all its ends are
+    /// starts of inner ones, which do not overlap.
+    pub fn ends_with(self, inner: WindowKind) -> bool {
+        let ((step, start), (inner_step, inner_start)) = (self.starts(), inner.starts());
+        inner_step >= inner.size() && step % inner_step == 0 && (start + self.size() - inner_start) % inner_step == 0
+    }
 }
+
+/// What a window adds to its input's columns.
+pub(super) const WINDOW_COLUMNS: [&str; 3] = ["window_start", "window_end", "window_time"];
 
 /// Adds `window_start`, `window_end` and `window_time`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -67,7 +85,7 @@ impl WindowNode {
         let (qualifier, _) = input.schema().qualified_field(0);
         let qualifier = qualifier.cloned();
         let mut fields: Vec<_> = input.schema().iter().map(|(q, f)| (q.cloned(), Arc::clone(f))).collect();
-        for name in ["window_start", "window_end", "window_time"] {
+        for name in WINDOW_COLUMNS {
             fields.push((qualifier.clone(), Arc::new(Field::new(name, time_type.clone(), false))));
         }
         let schema = Arc::new(DFSchema::new_with_metadata(fields, Default::default())?);
@@ -138,5 +156,22 @@ impl UserDefinedLogicalNodeCore for WindowNode {
     }
     fn necessary_children_exprs(&self, _output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         Some(vec![(0..self.input.schema().fields().len()).collect()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::WindowKind::{Hop, Tumble};
+
+    #[test]
+    fn windows_over_the_starts_of_others_end_with_them() {
+        let minutes = Tumble { size: 1, offset: 0 };
+        let fives = Tumble { size: 5, offset: 0 };
+        assert!(fives.ends_with(minutes) && fives.ends_with(fives) && Hop { slide: 5, size: 10, offset: 0 }.ends_with(fives));
+        assert!(!minutes.ends_with(fives), "the first minute of five ends before them");
+        assert!(!Tumble { size: 10, offset: 3 }.ends_with(fives));
+        assert!(Tumble { size: 10, offset: -5 }.ends_with(fives));
+        assert!(!Hop { slide: 5, size: 12, offset: 0 }.ends_with(fives));
+        assert!(!fives.ends_with(Hop { slide: 1, size: 5, offset: 0 }), "hopping windows overlap");
     }
 }

@@ -4,20 +4,24 @@
 //!
 //! I1: for every tick, `read = delivered + filtered + duplicate + late + quarantined`, per input.
 //! I2: if one of the rows a source row was multiplied into breaks a rule, all of them are held back, so that the source
-//!     row has one fate and can be replayed as a whole.
+//!     row has one fate and can be replayed as a whole. The strongest action that any of them calls for is the one.
+//! I3: copies of a source row stand side by side, in one batch, wherever a batch is cut.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::BooleanArray;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::DataFusionError;
+use datafusion::physical_expr::PhysicalExpr;
 use rayon::prelude::*;
 use watershed_protocol::Account;
 use watershed_sql::OnViolation;
 use watershed_types::{Error, Reason, Result};
 
 use super::stages::{Stage, timed};
-use crate::operator::{Dedup, Refusal, Rows, Step, StreamBatch, Tally, WindowAggregate, run_check, run_stateless};
+use crate::operator::{Dedup, Refusal, Rows, Step, StreamBatch, Tally, WindowAggregate, rule_by_rule, run_check, run_rule, run_stateless};
 use crate::plan::{Rule, TablePlan};
 
 /// A stretch of a table's plan.
@@ -37,6 +41,8 @@ pub struct TableRun {
     /// Its plan as stretches.
     pub segments: Vec<Segment>,
     check: Vec<Step>,
+    /// The same, one expression a rule: for batches on which `check` fails.
+    one_by_one: Vec<Arc<dyn PhysicalExpr>>,
     rules: Vec<Rule>,
     /// How often each rule was broken since the start.
     pub violations: Vec<u64>,
@@ -89,7 +95,9 @@ impl TableRun {
             }
         }
         let rules = std::mem::take(&mut plan.rules);
-        Ok(Self { name: plan.name.clone(), segments, check: std::mem::take(&mut plan.check), violations: vec![0; rules.len()], rules, aggregated: plan.aggregated })
+        let check = std::mem::take(&mut plan.check);
+        let one_by_one = rule_by_rule(&check).map_err(|e| failed(&plan.name, e))?;
+        Ok(Self { name: plan.name.clone(), segments, check, one_by_one, violations: vec![0; rules.len()], rules, aggregated: plan.aggregated })
     }
 
     /// The rules and how often each was broken.
@@ -179,9 +187,9 @@ impl TableRun {
         if self.rules.is_empty() {
             return Ok((batches, 0, vec![]));
         }
-        let (check, rules) = (&self.check, &self.rules);
+        let (check, one_by_one, rules) = (&self.check, &self.one_by_one, &self.rules);
         let judged: Vec<Judged> =
-            batches.into_par_iter().map(|batch| timed(Stage::Rules, || judge_batch(check, rules, batch))).collect::<Result<_, _>>().map_err(|e| failed(&self.name, e))?;
+            batches.into_par_iter().map(|batch| timed(Stage::Rules, || judge_batch(check, one_by_one, rules, batch))).collect::<Result<_, _>>().map_err(|e| failed(&self.name, e))?;
         let (mut kept, mut dropped, mut held) = (Vec::new(), 0, Vec::new());
         for judged in judged {
             for (count, broken) in self.violations.iter_mut().zip(&judged.broken) {
@@ -208,53 +216,98 @@ struct Judged {
     fatal: Option<Refusal>,
 }
 
-fn judge_batch(check: &[Step], rules: &[Rule], batch: StreamBatch) -> datafusion::common::Result<Judged> {
+/// What the rules say of each row.
+struct Checked {
+    /// By rule: where it holds.
+    masks: Vec<BooleanArray>,
+    /// By rule and row: why it could not be evaluated there.
+    failures: Vec<HashMap<usize, String>>,
+}
+
+/// Evaluates the rules, all at once. Where that fails, one by one: a rule that cannot be evaluated on a row is broken by
+/// that row, and says nothing about the others.
+fn check_rules(check: &[Step], one_by_one: &[Arc<dyn PhysicalExpr>], batch: &StreamBatch) -> datafusion::common::Result<Checked> {
+    if let Ok(masks) = run_check(check, &batch.batch) {
+        return Ok(Checked { masks, failures: vec![] });
+    }
+    let (mut masks, mut failures) = (Vec::with_capacity(one_by_one.len()), Vec::with_capacity(one_by_one.len()));
+    for rule in one_by_one {
+        let mut failed = HashMap::new();
+        masks.push(run_rule(rule, &batch.batch, 0, &mut failed)?);
+        failures.push(failed);
+    }
+    Ok(Checked { masks, failures })
+}
+
+fn judge_batch(check: &[Step], one_by_one: &[Arc<dyn PhysicalExpr>], rules: &[Rule], batch: StreamBatch) -> datafusion::common::Result<Judged> {
     let rows = batch.batch.num_rows();
     let mut broken = vec![0; rules.len()];
-    let masks = match run_check(check, &batch.batch) {
-        Ok(masks) => masks,
-        // A rule that cannot be evaluated is broken: find the rows.
-        Err(_) if rows > 1 => {
-            let half = judge_batch(check, rules, batch.slice(0, rows / 2))?;
-            let rest = judge_batch(check, rules, batch.slice(rows / 2, rows - rows / 2))?;
-            return join(half, rest);
-        }
-        Err(_) => vec![BooleanArray::from(vec![false; rows]); rules.len()],
-    };
-    let mut verdict: Vec<Option<usize>> = vec![None; rows];
-    let mut multiplied_hit = HashSet::new();
-    for (index, (mask, rule)) in masks.iter().zip(rules).enumerate() {
-        if mask.true_count() == rows {
+    let checked = check_rules(check, one_by_one, &batch)?;
+    // The strongest rule that each row breaks, of equals the first.
+    let mut verdicts: Vec<Option<usize>> = vec![];
+    for (index, (mask, rule)) in checked.masks.iter().zip(rules).enumerate() {
+        broken[index] = (rows - mask.true_count()) as u64;
+        if broken[index] == 0 || rule.on_violation == OnViolation::Warn {
             continue;
         }
-        for row in (0..rows).filter(|row| !mask.value(*row)) {
-            broken[index] += 1;
-            let stronger = verdict[row].is_none_or(|earlier| strength(rules[earlier].on_violation) < strength(rule.on_violation));
-            if rule.on_violation != OnViolation::Warn && stronger {
-                verdict[row] = Some(index);
-                multiplied_hit.insert(batch.row(row));
+        verdicts.resize(rows, None);
+        for (_, verdict) in verdicts.iter_mut().enumerate().filter(|(row, _)| !mask.value(*row)) {
+            if verdict.is_none_or(|earlier| strength(rules[earlier].on_violation) < strength(rule.on_violation)) {
+                *verdict = Some(index);
             }
         }
     }
-    if multiplied_hit.is_empty() {
+    if verdicts.is_empty() {
         return Ok(Judged { kept: batch, dropped: 0, held: vec![], broken, fatal: None });
     }
     let (mut held, mut dropped, mut fatal) = (Vec::new(), 0, None);
-    let mut done = HashSet::new();
-    for (row, verdict) in verdict.into_iter().enumerate() {
-        let Some(index) = verdict else { continue };
-        if !done.insert(batch.row(row)) {
-            continue;
-        }
-        let detail = format!("rule {}: {}", rules[index].name, rules[index].text);
+    let mut keep = vec![true; rows];
+    for copies in copies(&batch) {
+        let Some((row, index)) = strongest(rules, &verdicts, copies.clone()) else { continue };
+        // I2: what one copy broke holds for all.
+        keep[copies].fill(false);
+        let refusal = || Refusal::of(&batch, row, Reason::Violation, detail(&rules[index], checked.failures.get(index).and_then(|failed| failed.get(&row))));
         match rules[index].on_violation {
-            OnViolation::Fail => fatal = fatal.or(Some(Refusal::of(&batch, row, Reason::Violation, detail))),
-            OnViolation::Quarantine => held.push(Refusal::of(&batch, row, Reason::Violation, detail)),
+            OnViolation::Fail => fatal = fatal.or_else(|| Some(refusal())),
+            OnViolation::Quarantine => held.push(refusal()),
             OnViolation::Drop | OnViolation::Warn => dropped += 1,
         }
     }
-    let keep = BooleanArray::from_iter((0..rows).map(|row| Some(!multiplied_hit.contains(&batch.row(row)))));
-    Ok(Judged { kept: batch.filter(&keep)?, dropped, held, broken, fatal })
+    Ok(Judged { kept: batch.filter(&BooleanArray::from(keep))?, dropped, held, broken, fatal })
+}
+
+/// The stretches of a batch that come from one source row each.
+fn copies(batch: &StreamBatch) -> impl Iterator<Item = Range<usize>> {
+    let rows = batch.batch.num_rows();
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let start = next;
+        if start == rows {
+            return None;
+        }
+        next = (start + 1..rows).find(|row| batch.row(*row) != batch.row(start)).unwrap_or(rows);
+        Some(start..next)
+    })
+}
+
+/// The row and the rule whose action is the strongest among these rows, of equals the first.
+fn strongest(rules: &[Rule], verdicts: &[Option<usize>], rows: Range<usize>) -> Option<(usize, usize)> {
+    let mut strongest: Option<(usize, usize)> = None;
+    for row in rows {
+        let Some(index) = verdicts[row] else { continue };
+        if strongest.is_none_or(|(_, earlier)| strength(rules[earlier].on_violation) < strength(rules[index].on_violation)) {
+            strongest = Some((row, index));
+        }
+    }
+    strongest
+}
+
+/// How a broken rule is explained.
+fn detail(rule: &Rule, failure: Option<&String>) -> String {
+    match failure {
+        None => format!("rule {}: {}", rule.name, rule.text),
+        Some(why) => format!("rule {}: {}, which failed on this row: {why}", rule.name, rule.text),
+    }
 }
 
 fn strength(action: OnViolation) -> u8 {
@@ -264,18 +317,4 @@ fn strength(action: OnViolation) -> u8 {
         OnViolation::Quarantine => 2,
         OnViolation::Fail => 3,
     }
-}
-
-fn join(mut first: Judged, second: Judged) -> datafusion::common::Result<Judged> {
-    let schema = first.kept.batch.schema();
-    let rows: Vec<u32> = (0..first.kept.batch.num_rows()).map(|i| first.kept.row(i)).chain((0..second.kept.batch.num_rows()).map(|i| second.kept.row(i))).collect();
-    let batch = arrow::compute::concat_batches(&schema, [&first.kept.batch, &second.kept.batch])?;
-    first.kept = StreamBatch { batch, rows: Rows::Some(rows.into()), origin: first.kept.origin };
-    first.dropped += second.dropped;
-    first.held.extend(second.held);
-    for (sum, more) in first.broken.iter_mut().zip(second.broken) {
-        *sum += more;
-    }
-    first.fatal = first.fatal.or(second.fatal);
-    Ok(first)
 }

@@ -87,7 +87,10 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(connection: &KafkaConnection, topic: &str, group: &str) -> Result<Self> {
+    /// One that is `settled` waits for open transactions: what it reads is final. Another one reads past them: what it reads is
+    /// committed, and may be overtaken. SUBTLE: a transaction that a killed run left open stays open until its producer is fenced,
+    /// so whoever is about to do that must not wait for it.
+    pub(super) fn new(connection: &KafkaConnection, topic: &str, group: &str, settled: bool) -> Result<Self> {
         let mut config = rdkafka::ClientConfig::new();
         // Properties of producers would only be warned about.
         for (name, value) in connection.config().config_map() {
@@ -95,8 +98,9 @@ impl Keeper {
                 config.set(name, value);
             }
         }
-        // With it, brokers do not answer while a transaction on the offset is open.
-        config.set("group.id", group).set("isolation.level", "read_committed").set("enable.auto.commit", "false");
+        // With read_committed, brokers do not answer while a transaction on the offset is open.
+        let isolation = if settled { "read_committed" } else { "read_uncommitted" };
+        config.set("group.id", group).set("isolation.level", isolation).set("enable.auto.commit", "false");
         let consumer = client::create(&config, Context(Health::default()))?;
         Ok(Self { consumer, brokers: connection.brokers().to_owned(), topic: topic.to_owned(), group: group.to_owned() })
     }
