@@ -8,5 +8,6 @@ mod python;
 mod serve;
 mod servers;
 mod simulation;
+mod sinks;
 mod support;
 mod workload;

@@ -48,6 +48,16 @@ pub fn kafka() -> &'static Server {
     &KAFKA
 }
 
+/// A Postgres of its own; waits for the disk, as a real one does.
+pub fn postgres() -> Server {
+    Server::start("postgres", &[])
+}
+
+/// A Redis of its own.
+pub fn redis() -> Server {
+    Server::start("redis", &[])
+}
+
 /// Makes a topic.
 pub fn topic(name: &str, partitions: i32) {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", &kafka().address).create().expect("an admin client");

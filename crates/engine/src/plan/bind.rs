@@ -469,7 +469,7 @@ impl Binder {
 fn window(input: LogicalPlan, column: &str, kind: WindowKind, place: &Place, owner: &str) -> Result<LogicalPlan> {
     if let Some(name) = WINDOW_COLUMNS.iter().find(|name| input.schema().fields().iter().any(|f| f.name() == *name)) {
         let message = format!("a window adds the column \"{name}\", and its input has one of that name");
-        return Err(at(place, owner, message).hint(format!("Give the input's another name where it is selected: {name} AS \u{2026}")));
+        return Err(at(place, owner, message).hint(format!("Give the input's another name where it is selected: {name} AS …")));
     }
     let node = WindowNode::try_new(input, column.to_owned(), kind).map_err(|e| at(place, owner, first_line(&e)))?;
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))

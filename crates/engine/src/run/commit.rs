@@ -20,6 +20,7 @@ use watershed_protocol::{Account, CommitRecord, FORMAT, LedgerRow, Manifest, Ope
 use watershed_types::{Certainty, Epoch, Error, Generation, Kind, Result};
 
 use super::outbox::Outbox;
+use super::patience::Patience;
 use super::quarantine;
 use crate::checkpoint::{Checkpoint, write_state};
 use crate::failpoint::reach;
@@ -87,6 +88,8 @@ pub struct Committer {
     pub sinks: Destinations,
     /// Wall clock.
     pub clock: Arc<dyn Clock>,
+    /// How long outside targets are waited for.
+    pub patience: Patience,
     /// The state files in force.
     pub chains: BTreeMap<String, OperatorState>,
 }
@@ -171,7 +174,7 @@ impl Committer {
         };
         retry(|| self.checkpoint.prepare(&manifest))?;
         reach("after_prepare");
-        let sinks = finish(&self.checkpoint, &self.sinks, &manifest, self.generation, self.clock.as_ref())?;
+        let sinks = finish(&self.checkpoint, &self.sinks, &manifest, self.generation, self.clock.as_ref(), &self.patience)?;
         if let Err(error) = self.checkpoint.prune(&manifest) {
             tracing::warn!(error = %error.report(), "old checkpoint files could not be removed");
         }
@@ -213,12 +216,12 @@ impl Destination {
         }
     }
 
-    fn commit(&self, epoch: Epoch, generation: Generation, parts: &[Staged], clock: &dyn Clock, ledger: &mut Vec<LedgerRow>) -> Result<CommitOutcome> {
+    fn commit(&self, epoch: Epoch, generation: Generation, parts: &[Staged], clock: &dyn Clock, patience: &Patience, ledger: &mut Vec<LedgerRow>) -> Result<CommitOutcome> {
         let (outbox, quarantine, table) = match self {
             Self::Sink(sink) => return retry(|| sink.commit(epoch, generation, parts)),
             Self::Outside(outbox, quarantine, table) => (outbox, quarantine, table),
         };
-        let (outcome, refused) = retry(|| outbox.deliver(epoch, generation, parts))?;
+        let (outcome, refused) = patience.attempt(outbox.name(), || outbox.deliver(epoch, generation, parts))?;
         if !refused.is_empty() {
             let rows = quarantine::refused_by_sink(epoch, outbox.name(), table, clock.now_micros(), &refused)?;
             // Asked again after a crash, the target refuses the same rows, and the quarantine knows the epoch.
@@ -238,7 +241,14 @@ impl Destination {
 }
 
 /// Commits every sink of a prepared epoch and records that it is complete. Used after a start too.
-pub fn finish(checkpoint: &Checkpoint, sinks: &Destinations, manifest: &Manifest, generation: Generation, clock: &dyn Clock) -> Result<BTreeMap<String, SinkReceipt>> {
+pub fn finish(
+    checkpoint: &Checkpoint,
+    sinks: &Destinations,
+    manifest: &Manifest,
+    generation: Generation,
+    clock: &dyn Clock,
+    patience: &Patience,
+) -> Result<BTreeMap<String, SinkReceipt>> {
     let mut receipts = BTreeMap::new();
     let mut ledger = manifest.ledger.clone();
     for (index, (name, payloads)) in manifest.staged.iter().enumerate() {
@@ -253,7 +263,7 @@ pub fn finish(checkpoint: &Checkpoint, sinks: &Destinations, manifest: &Manifest
             parts.push(part);
         }
         let before = ledger.len();
-        let outcome = sink.commit(manifest.epoch, generation, &parts, clock, &mut ledger)?;
+        let outcome = sink.commit(manifest.epoch, generation, &parts, clock, patience, &mut ledger)?;
         let refused = ledger[before..].iter().map(|row| row.account.quarantined).sum();
         receipts.insert(
             name.clone(),

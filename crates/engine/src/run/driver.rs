@@ -25,6 +25,7 @@ use super::intake::{Event, Intake, Prepare};
 use super::lane::Lane;
 use super::live::Live;
 use super::outbox::Rejected;
+use super::patience::Patience;
 use super::quarantine;
 use super::recover::{Config, LiveSinks, positions_operator};
 use super::replay::{self, REPLAY_SOURCE};
@@ -66,6 +67,7 @@ pub struct DriverParts {
     pub(super) sources: Vec<SourceRun>,
     pub(super) table_sinks: Vec<Vec<String>>,
     pub(super) live_sinks: LiveSinks,
+    pub(super) patience: Patience,
     pub(super) lanes: BTreeMap<String, Vec<Lane>>,
     pub(super) commits: CommitThread,
     pub(super) incoming: Receiver<Event>,
@@ -456,8 +458,8 @@ impl Driver {
             self.deliver(index, &delivered)?;
             outputs.push(delivered);
         }
-        for (_, target) in self.parts.live_sinks.values_mut().flatten() {
-            target.tick()?;
+        for (sink, target) in self.parts.live_sinks.values_mut().flatten() {
+            self.parts.patience.attempt(sink, || target.tick())?;
         }
         self.note_lost(&passed_over);
         self.note_tick(now, records, oldest, started);
@@ -531,7 +533,7 @@ impl Driver {
     fn write_live(&mut self, index: usize, table: &str, batch: &RecordBatch) -> Result<()> {
         let mut held = Vec::new();
         for (sink, target) in self.parts.live_sinks.get_mut(&index).into_iter().flatten() {
-            let refused = target.write(batch)?;
+            let refused = self.parts.patience.attempt(sink, || target.write(batch))?;
             let (read, quarantined) = (batch.num_rows() as u64, refused.len() as u64);
             let account = Account { read, delivered: read - quarantined, quarantined, ..Account::default() };
             self.open.live.entry((sink.clone(), table.to_owned())).or_default().add(&account);
@@ -669,8 +671,8 @@ impl Driver {
         self.hear_commits(true)?;
         reach("before_seal");
         self.check_budget()?;
-        for (_, target) in self.parts.live_sinks.values_mut().flatten() {
-            target.flush()?;
+        for (sink, target) in self.parts.live_sinks.values_mut().flatten() {
+            self.parts.patience.attempt(sink, || target.flush())?;
         }
         self.publish_details();
         let snapshots = self.snapshots()?;
@@ -763,8 +765,8 @@ impl Driver {
                     let _ = listener.send(positions);
                 }
             }
-            for (_, target) in self.parts.live_sinks.values_mut().flatten() {
-                target.committed(committed.epoch)?;
+            for (sink, target) in self.parts.live_sinks.values_mut().flatten() {
+                self.parts.patience.attempt(sink, || target.committed(committed.epoch))?;
             }
             self.outcome.epoch = committed.epoch;
             self.outcome.epochs += 1;

@@ -17,6 +17,7 @@ mod live;
 mod maintenance;
 mod metadata;
 mod outbox;
+mod patience;
 mod quarantine;
 mod recover;
 mod replay;

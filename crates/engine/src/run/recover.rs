@@ -21,6 +21,7 @@ use super::lane::Lane;
 use super::live::Live;
 use super::maintenance::Maintenance;
 use super::outbox::Outbox;
+use super::patience::Patience;
 use super::quarantine;
 use super::replay::REPLAY_SOURCE;
 use super::status::{SharedStatus, Status};
@@ -29,6 +30,9 @@ use super::watermark::Watermarks;
 use crate::checkpoint::{Checkpoint, Store, read_state};
 use crate::operator::Step;
 use crate::plan::{Input, Plan, SinkPlan, SourcePlan, StaticLoader, TablePlan};
+
+/// How long a start, or a run that ends by itself, waits for an outside target.
+const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a pipeline runs.
 #[derive(Debug, Clone)]
@@ -185,7 +189,7 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
                 Destination::Outside(Arc::new(outbox), refused, table.name.clone())
             }
             SinkTarget::Live(mut target) => {
-                target.claim(generation)?;
+                Patience::new(Arc::default(), Some(START_PATIENCE), Arc::default()).attempt(&sink.name, || target.claim(generation))?;
                 live_sinks.entry(sink.table).or_default().push((sink.name.clone(), target));
                 continue;
             }
@@ -196,8 +200,11 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
     let held = adapters.system_table("quarantine", quarantine::schema(), &app("system.quarantine"))?;
     sinks.insert("system.quarantine".to_owned(), Destination::Sink(held));
 
-    let last = recover(&checkpoint, generation, &sinks, clock.as_ref())?;
     let status: SharedStatus = Arc::default();
+    let stop = Arc::new(AtomicBool::new(false));
+    // A start that cannot reach a target fails after a while; a run that loses one waits, unless it is to end by itself.
+    let last = recover(&checkpoint, generation, &sinks, clock.as_ref(), &Patience::new(Arc::clone(&stop), Some(START_PATIENCE), Arc::clone(&status)))?;
+    let patience = Patience::new(Arc::clone(&stop), config.once.then_some(START_PATIENCE), Arc::clone(&status));
     *status.write() =
         Status { pipeline: config.pipeline.clone(), state: "starting".to_owned(), generation: generation.0, epoch: last.as_ref().map_or(0, |m| m.epoch.0), ..Status::default() };
 
@@ -211,7 +218,6 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
         .build()
         .map(Arc::new)
         .map_err(|e| Error::unavailable("RUN0015", "the thread pool cannot be started").caused_by(e))?;
-    let stop = Arc::new(AtomicBool::new(false));
     let intake_stop = Arc::new(AtomicBool::new(false));
     let (events, incoming) = crossbeam_channel::bounded(8 + 2 * config.parallelism);
     let mut sources = Vec::new();
@@ -269,7 +275,7 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
     let maintenance = Maintenance { sinks: sinks.values().map(Destination::sink).collect(), interval: config.maintenance_interval, statics: refreshes, lookups, loader };
     let maintenance = maintenance.start(Arc::clone(&intake_stop)).map_err(thread_error)?;
     let replays = load_positions(&checkpoint, &chains, REPLAY_SOURCE)?;
-    let committer = Committer { checkpoint: checkpoint.clone(), generation, sinks, clock: Arc::clone(&clock), chains };
+    let committer = Committer { checkpoint: checkpoint.clone(), generation, sinks, clock: Arc::clone(&clock), patience: patience.clone(), chains };
     let commits = CommitThread::start(committer).map_err(thread_error)?;
     let live = Arc::new(Live::default());
     let driver = Driver::new(DriverParts {
@@ -279,6 +285,7 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
         sources,
         table_sinks,
         live_sinks,
+        patience,
         lanes,
         commits,
         incoming,
@@ -298,11 +305,15 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
 }
 
 /// Follows the verdict; returns the newest complete manifest, if any.
-fn recover(checkpoint: &Checkpoint, generation: Generation, sinks: &Destinations, clock: &dyn Clock) -> Result<Option<Manifest>> {
+fn recover(checkpoint: &Checkpoint, generation: Generation, sinks: &Destinations, clock: &dyn Clock, patience: &Patience) -> Result<Option<Manifest>> {
     let history = checkpoint.history()?;
     let mut shown = BTreeMap::new();
     for (name, sink) in sinks {
-        shown.insert(name.clone(), sink.sink().claim(generation)?);
+        let shows = match sink {
+            Destination::Sink(sink) => sink.claim(generation)?,
+            Destination::Outside(outbox, _, _) => patience.attempt(name, || outbox.claim(generation))?,
+        };
+        shown.insert(name.clone(), shows);
     }
     let found = Found { mine: generation, newest: checkpoint.newest_generation()?, prepared: history.last_prepared(), committed: history.last_committed(), sinks: shown };
     match decide(&found) {
@@ -311,7 +322,7 @@ fn recover(checkpoint: &Checkpoint, generation: Generation, sinks: &Destinations
         Verdict::Redrive { epoch } => {
             let manifest = checkpoint.manifest(epoch)?;
             tracing::info!(%epoch, "finishing an epoch that was prepared before the last stop");
-            finish(checkpoint, sinks, &manifest, generation, clock)?;
+            finish(checkpoint, sinks, &manifest, generation, clock, patience)?;
             if let Err(error) = checkpoint.prune(&manifest) {
                 tracing::warn!(error = %error.report(), "old checkpoint files could not be removed");
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -169,10 +169,15 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// A pipeline's plan.
 pub fn plan(pipeline: &Pipeline) -> Plan {
+    try_plan(pipeline).unwrap_or_else(|e| panic!("{}", e.report()))
+}
+
+/// A pipeline's plan, or why there is none.
+pub fn try_plan(pipeline: &Pipeline) -> Result<Plan> {
     let source = if pipeline.sql.starts_with("CREATE SOURCE") { "" } else { SOURCE };
     let files = [SqlFile { name: format!("{}.sql", pipeline.name), text: format!("{source}{}", pipeline.sql) }];
     let definitions = parse_project(&files, &|_| None).unwrap_or_else(|e| panic!("{}", e.report()));
-    bind(&definitions, &Statics(pipeline.statics)).unwrap_or_else(|e| panic!("{}", e.report()))
+    bind(&definitions, &Statics(pipeline.statics))
 }
 
 /// Rows as text under a line of names and types.
@@ -199,6 +204,11 @@ static FOLDERS: AtomicUsize = AtomicUsize::new(0);
 
 /// Runs it as the stream it is, to the end, every window closed. Every table is in the result.
 pub fn as_stream(pipeline: &Pipeline, records: &Records, cut: Cut) -> Result<Tables> {
+    Ok(streamed(pipeline, records, cut)?.0)
+}
+
+/// The same, and why rows are in the quarantine, sorted.
+pub fn streamed(pipeline: &Pipeline, records: &Records, cut: Cut) -> Result<(Tables, Vec<String>)> {
     let folder: PathBuf = [env!("CARGO_TARGET_TMPDIR"), &format!("batch-{}-{}", std::process::id(), FOLDERS.fetch_add(1, Ordering::Relaxed))].iter().collect();
     let config = Config {
         pipeline: pipeline.name.to_owned(),
@@ -227,7 +237,14 @@ pub fn as_stream(pipeline: &Pipeline, records: &Records, cut: Cut) -> Result<Tab
     let _ = std::fs::remove_dir_all(&folder);
     ran?;
     let shown = shown.lock();
-    Ok(schemas.iter().map(|(name, schema)| (name.clone(), as_text(schema, shown.get(name).map_or(&[], Vec::as_slice)))).collect())
+    let mut details = Vec::new();
+    for batch in shown.get("system.quarantine").into_iter().flatten() {
+        let column = batch.column_by_name("detail").expect("has one").as_string_opt::<i32>();
+        details.extend(column.expect("is text").iter().map(|text| text.unwrap_or_default().to_owned()));
+    }
+    details.sort();
+    let tables = schemas.iter().map(|(name, schema)| (name.clone(), as_text(schema, shown.get(name).map_or(&[], Vec::as_slice)))).collect();
+    Ok((tables, details))
 }
 
 /// The plan of a pipeline, and its sources' history. The clock stands at [`NOW`].

@@ -1,0 +1,108 @@
+//! How long an outside target is waited for.
+//!
+//! **Owns** trying again while the other side is not there, and saying so. **Does not own** what is tried: every attempt
+//! is idempotent, so that an indefinite failure may be repeated too.
+//!
+//! While an attempt waits, its epoch stays open behind it: ticks block on full lanes, sources are read no further. That is
+//! the backpressure; nothing is dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use watershed_types::{Certainty, Kind, Result};
+
+use super::status::SharedStatus;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a run that was told to stop goes on trying.
+const AFTER_STOP: Duration = Duration::from_secs(5);
+
+/// How long to wait, and who is told.
+#[derive(Clone)]
+pub struct Patience {
+    stop: Arc<AtomicBool>,
+    limit: Option<Duration>,
+    status: SharedStatus,
+}
+
+impl Patience {
+    /// Without a limit it ends only when `stop` is set.
+    pub fn new(stop: Arc<AtomicBool>, limit: Option<Duration>, status: SharedStatus) -> Self {
+        Self { stop, limit, status }
+    }
+
+    /// Tries until it works, fails for good, or patience ends: then the last error is the answer.
+    pub fn attempt<T>(&self, sink: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+        let started = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        let mut told = false;
+        loop {
+            let error = match attempt() {
+                Err(error) if error.kind() == Kind::Unavailable => error,
+                other => {
+                    if told {
+                        self.tell(sink, None);
+                    }
+                    return other;
+                }
+            };
+            let waited = started.elapsed();
+            let out_of_patience = self.limit.is_some_and(|limit| waited >= limit) || (self.stop.load(Ordering::SeqCst) && waited >= AFTER_STOP);
+            if out_of_patience {
+                return Err(error);
+            }
+            let certainty = if error.certainty() == Some(Certainty::Indefinite) { "may have happened" } else { "did not happen" };
+            tracing::warn!(sink, error = %error.report(), certainty, waited = waited.as_secs_f64(), "trying again");
+            // A moment's trouble is no news.
+            if waited > Duration::from_secs(1) {
+                told = true;
+                self.tell(sink, Some(error.message()));
+            }
+            std::thread::sleep(jittered(pause).min(self.limit.map_or(LONGEST_PAUSE, |limit| limit.saturating_sub(waited)).max(FIRST_PAUSE)));
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn tell(&self, sink: &str, trouble: Option<&str>) {
+        metrics::gauge!("watershed_sink_unavailable", "sink" => sink.to_owned()).set(if trouble.is_some() { 1.0 } else { 0.0 });
+        let mut status = self.status.write();
+        let start = format!("sink \"{sink}\" is waited for: ");
+        status.notices.retain(|notice| !notice.starts_with(&start));
+        status.notices.extend(trouble.map(|words| format!("{start}{words}")));
+    }
+}
+
+/// Half to one and a half of it, so that many clients of one server do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    pause.mul_f64(0.5 + f64::from(nanos % 1_000) / 1_000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use watershed_types::Error;
+
+    use super::*;
+
+    #[test]
+    fn waits_for_what_comes_back_and_gives_up_on_what_does_not() {
+        let (stop, status) = (Arc::new(AtomicBool::new(false)), SharedStatus::default());
+        let patience = Patience::new(Arc::clone(&stop), Some(Duration::from_millis(300)), status);
+        let mut left = 3;
+        let found = patience.attempt("s", || {
+            left -= 1;
+            if left > 0 { Err(Error::unavailable("TEST0001", "away").definite()) } else { Ok(7) }
+        });
+        assert_eq!(found.expect("it came back"), 7);
+        let gone: Result<()> = patience.attempt("s", || Err(Error::unavailable("TEST0001", "away").definite()));
+        assert_eq!(gone.expect_err("it stays away").code(), "TEST0001");
+        let mut tries = 0;
+        let wrong: Result<()> = patience.attempt("s", || {
+            tries += 1;
+            Err(Error::invalid("TEST0002", "no such table"))
+        });
+        assert_eq!((wrong.expect_err("it is wrong").code(), tries), ("TEST0002", 1));
+    }
+}
