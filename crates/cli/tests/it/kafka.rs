@@ -33,7 +33,8 @@ fn project(name: &str) -> Project {
 }
 
 fn record(id: u64) -> String {
-    format!(r#"{{"id":{id},"amount":{}.25,"at":"2026-01-01T00:{:02}:00Z"}}"#, id % 90, id / 1000 % 60)
+    let minute = id / 1000;
+    format!(r#"{{"id":{id},"amount":{}.25,"at":"2026-01-01T{:02}:{:02}:00Z"}}"#, id % 90, minute / 60, minute % 60)
 }
 
 /// Checks everything a reader saw: every id once, in the order of its key.

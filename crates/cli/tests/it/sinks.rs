@@ -26,7 +26,8 @@ fn sql(postgres: &str, redis: &str) -> String {
 }
 
 fn record(id: u64) -> String {
-    format!(r#"{{"id":{id},"account":"a{}","amount":{}.25,"at":"2026-01-01T00:{:02}:00Z"}}"#, id % 50, id % 90, id / 400 % 60)
+    let minute = id / 400;
+    format!(r#"{{"id":{id},"account":"a{}","amount":{}.25,"at":"2026-01-01T{:02}:{:02}:00Z"}}"#, id % 50, id % 90, minute / 60, minute % 60)
 }
 
 /// One number from Postgres.

@@ -122,12 +122,13 @@ pub fn run_check(steps: &[Step], batch: &RecordBatch) -> Result<Vec<BooleanArray
 pub fn rule_by_rule(steps: &[Step]) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
     let mut rules: Option<Vec<Arc<dyn PhysicalExpr>>> = None;
     for step in steps {
+        // A rule has no subquery, which would be a lookup.
         let Step::Project { expressions, .. } = step else {
             return Err(DataFusionError::Internal("rules are checked by projections alone".to_owned()));
         };
         rules = Some(match rules {
             None => expressions.clone(),
-            Some(before) => expressions.iter().map(|e| over(e, &before)).collect::<Result<_>>()?,
+            Some(columns) => expressions.iter().map(|e| over(e, &columns)).collect::<Result<_>>()?,
         });
     }
     Ok(rules.unwrap_or_default())

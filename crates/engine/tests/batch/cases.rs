@@ -56,7 +56,7 @@ fn rows_that_a_join_multiplied_can_be_deduplicated() {
          CREATE TABLE first_family AS SELECT * FROM DEDUPLICATE(families, KEY (id), WITHIN INTERVAL '3 minutes') AS t;
          CREATE TABLE all_families AS SELECT * FROM DEDUPLICATE(families, KEY (id, family), WITHIN INTERVAL '3 minutes') AS t WHERE rank <> 20;
          CREATE TABLE kept AS SELECT * FROM families;
-         CREATE TABLE once AS SELECT id, seq FROM DEDUPLICATE(kept, KEY (family), WITHIN INTERVAL '3 minutes') AS t;",
+         CREATE TABLE once AS SELECT id, seq FROM DEDUPLICATE(kept, KEY (id), WITHIN INTERVAL '3 minutes') AS t;",
         &chains(1),
     );
 }
