@@ -285,8 +285,11 @@ impl Lowering<'_> {
         }
         // With a second condition NULLs would have to be looked for among the rows that meet it, one set for each stream row.
         if join.null_aware && (join.on.len() != 1 || join.filter.is_some()) {
-            return Err(invalid(self.owner, "NOT IN over a subquery that refers to the stream's own columns, or in which the value is no plain column, is not available where either side may be NULL")
-                .hint("Write NOT EXISTS (SELECT 1 FROM … WHERE …), for which a NULL is no match."));
+            return Err(invalid(
+                self.owner,
+                "NOT IN over a subquery that refers to the stream's own columns, or in which the value is no plain column, is not available where either side may be NULL",
+            )
+            .hint("Write NOT EXISTS (SELECT 1 FROM … WHERE …), for which a NULL is no match."));
         }
         let (stream, table) = if stream_left { (&join.left, &join.right) } else { (&join.right, &join.left) };
         let lowered = self.lower(stream)?;

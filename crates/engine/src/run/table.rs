@@ -188,8 +188,11 @@ impl TableRun {
             return Ok((batches, 0, vec![]));
         }
         let (check, one_by_one, rules) = (&self.check, &self.one_by_one, &self.rules);
-        let judged: Vec<Judged> =
-            batches.into_par_iter().map(|batch| timed(Stage::Rules, || judge_batch(check, one_by_one, rules, batch))).collect::<Result<_, _>>().map_err(|e| failed(&self.name, e))?;
+        let judged: Vec<Judged> = batches
+            .into_par_iter()
+            .map(|batch| timed(Stage::Rules, || judge_batch(check, one_by_one, rules, batch)))
+            .collect::<Result<_, _>>()
+            .map_err(|e| failed(&self.name, e))?;
         let (mut kept, mut dropped, mut held) = (Vec::new(), 0, Vec::new());
         for judged in judged {
             for (count, broken) in self.violations.iter_mut().zip(&judged.broken) {
