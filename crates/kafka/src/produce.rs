@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -136,6 +136,8 @@ struct Messages {
     rows: RowEncoder,
     key: Vec<TextColumn>,
     headers: Vec<(String, TextColumn)>,
+    /// True where a row deletes its key.
+    deletes: Option<BooleanArray>,
 }
 
 impl Messages {
@@ -145,6 +147,7 @@ impl Messages {
         Ok(Self {
             rows: RowEncoder::new(batch)?,
             key: options.key.iter().map(column).collect::<Result<_>>()?,
+            deletes: options.delete_when.and_then(|index| batch.column(index).as_boolean_opt().cloned()),
             headers: options.headers.iter().map(|index| Ok((schema.field(*index).name().clone(), column(index)?))).collect::<Result<_>>()?,
         })
     }
@@ -174,6 +177,8 @@ impl Messages {
         if keyed {
             record = record.key(scratch.key.as_slice());
         }
-        record.payload(scratch.value.as_slice())
+        let deleted = self.deletes.as_ref().is_some_and(|deletes| deletes.is_valid(row) && deletes.value(row));
+        // A tombstone without a key would delete nothing: such a row stays what it is.
+        if deleted && keyed { record } else { record.payload(scratch.value.as_slice()) }
     }
 }

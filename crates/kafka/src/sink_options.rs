@@ -1,6 +1,6 @@
 //! `connector = 'kafka'` as a sink: its options.
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use watershed_types::{Options, Result, near_miss};
 
 use crate::client::KafkaConnection;
@@ -63,6 +63,8 @@ pub struct KafkaSinkOptions {
     pub key: Vec<usize>,
     /// The columns that become headers too.
     pub headers: Vec<usize>,
+    /// The BOOLEAN column that, where true, makes a row its key's tombstone: a message without a value.
+    pub delete_when: Option<usize>,
     /// The producer's identity towards the brokers, if it was written.
     pub transactional_id: Option<String>,
     /// True if a topic that does not exist is made.
@@ -104,6 +106,13 @@ impl KafkaSinkOptions {
         if mode == SinkMode::Upsert && key.is_empty() {
             return Err(trouble::option(&owner, "has mode 'upsert' and no \"key\"", "Add key = '…', the columns that identify a row."));
         }
+        let delete_when = columns(options.take("delete_when"), "delete_when", &owner, schema)?;
+        let delete_when = match delete_when.as_slice() {
+            [] => None,
+            [column] if mode == SinkMode::Upsert && schema.field(*column).data_type() == &DataType::Boolean => Some(*column),
+            [_] if mode != SinkMode::Upsert => return Err(trouble::option(&owner, "has \"delete_when\" and appends", "Add mode = 'upsert' and a key.")),
+            _ => return Err(trouble::option(&owner, "has a \"delete_when\" that is not one BOOLEAN column", "Name one BOOLEAN column of the sink's query.")),
+        };
         let whole = |text: &str| text.trim().parse::<i32>().ok().filter(|number| *number > 0);
         Ok(Self {
             name: sink_name.to_owned(),
@@ -113,6 +122,7 @@ impl KafkaSinkOptions {
             mode,
             key,
             headers,
+            delete_when,
             transactional_id: options.take("transactional.id"),
             create_topic: options.flag("create_topic")?.unwrap_or(false),
             partitions: options.parse("partitions", "a whole number above 0", whole)?.unwrap_or(-1),
@@ -140,7 +150,7 @@ fn columns(list: Option<String>, option: &str, owner: &str, schema: &SchemaRef) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::datatypes::{Field, Schema};
     use std::sync::Arc;
     use watershed_types::OptionValue;
 
@@ -156,6 +166,8 @@ mod tests {
         assert_eq!((right.key, right.delivery), (vec![0], Delivery::ExactlyOnce));
         let error = take(&[common[0], common[1], ("key", "acount")]).expect_err("no such column");
         assert_eq!(error.next_step(), Some("Did you mean \"account\"?"));
+        let error = take(&[common[0], common[1], ("mode", "upsert"), ("key", "account"), ("delete_when", "account")]).expect_err("no BOOLEAN");
+        assert_eq!(error.code(), trouble::OPTION);
         assert_eq!(take(&[common[0], common[1], ("mode", "upsert")]).expect_err("needs a key").code(), trouble::OPTION);
     }
 }

@@ -304,3 +304,24 @@ fn a_project_that_cannot_run_is_refused_before_anything_is_written() {
         assert!(!project.path(".watershed/checkpoints").exists(), "{statement}: something was written");
     }
 }
+
+#[test]
+fn a_run_after_final_fills_later_windows_and_still_knows_its_keys() {
+    let project = Project::new(
+        "CREATE SOURCE s (id BIGINT NOT NULL, at TIMESTAMP NOT NULL, WATERMARK FOR at AS at - INTERVAL '10 minutes') WITH (connector = 'files', path = 'data/*.json');
+         CREATE TABLE clean AS SELECT * FROM DEDUPLICATE(s, KEY (id), WITHIN INTERVAL '1 hour');
+         CREATE TABLE minutes AS SELECT window_start, count(*) AS n FROM TUMBLE(clean, at, INTERVAL '1 minute') GROUP BY window_start;",
+    );
+    let line = |id: u64, minute: u64| format!("{{\"id\":{id},\"at\":\"2026-01-01T00:{minute:02}:10Z\"}}\n");
+    project.write("data/a.json", line(1, 0) + &line(2, 1));
+    project.to_the_end().ok();
+    assert_eq!(project.number("SELECT sum(n) FROM minutes"), 2);
+    // A repeat, a row of a window that is closed, a row of a later one.
+    project.write("data/b.json", line(1, 0) + &line(3, 1) + &line(4, 5));
+    project.to_the_end().ok();
+    assert_eq!(project.number("SELECT count(*) FROM clean"), 4, "the repeat is still a repeat");
+    assert_eq!(project.number("SELECT sum(n) FROM minutes"), 3, "the later window is filled");
+    let ledger = project.ledger();
+    assert_eq!((ledger["clean <- s"].duplicate, ledger["minutes <- clean"].late), (1, 1));
+    project.run(&["verify", "--deep"]).ok();
+}

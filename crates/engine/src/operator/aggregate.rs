@@ -185,7 +185,11 @@ impl WindowAggregate {
         if watermark <= self.emitted_to {
             return Ok(vec![]);
         }
-        self.emitted_to = watermark;
+        // At the end of the input every open window closes, and no other: what comes in a later run belongs to later ones.
+        self.emitted_to = match watermark {
+            i64::MAX => self.shards.iter().flat_map(|shard| shard.keys().next_back()).map(|key| key.0).fold(self.emitted_to, i64::max),
+            watermark => watermark,
+        };
         let spec = &self.spec;
         let mut closed = Vec::new();
         for shard in &mut self.shards {

@@ -438,7 +438,7 @@ impl Driver {
         self.emitted_watermark = combined.max(self.emitted_watermark);
         let mut outputs: Vec<Vec<StreamBatch>> = Vec::with_capacity(self.parts.tables.len());
         for index in 0..self.parts.tables.len() {
-            let watermark = if last { i64::MAX } else { self.table_watermark(index) };
+            let watermark = self.table_watermark(index);
             let (main, refused) = match self.parts.plan.tables[index].input {
                 Input::Source(source) => (of_source[source].clone(), refused_of_source[source].clone()),
                 Input::Table(table) => (outputs[table].clone(), vec![]),
@@ -447,13 +447,13 @@ impl Driver {
             if let Input::Source(source) = self.parts.plan.tables[index].input {
                 self.open.accounts.entry((index, label.clone())).or_default().add(&passed_over[source]);
             }
-            let mut delivered = self.run_table(index, &label, main, refused, watermark, now)?;
+            let mut delivered = self.run_table(index, &label, main, refused, (watermark, last), now)?;
             for (label, batch, refused) in replayed.remove(&index).unwrap_or_default() {
                 let mut batches = vec![batch];
                 for ancestor in self.ancestors(index) {
                     batches = self.parts.tables[ancestor].pass_through(batches);
                 }
-                delivered.extend(self.run_table(index, &label, batches, refused, watermark, now)?);
+                delivered.extend(self.run_table(index, &label, batches, refused, (watermark, last), now)?);
             }
             self.deliver(index, &delivered)?;
             outputs.push(delivered);
@@ -483,10 +483,10 @@ impl Driver {
         self.parts.sources[source].watermarks.as_mut().and_then(Watermarks::combined).unwrap_or(i64::MIN)
     }
 
-    fn run_table(&mut self, index: usize, label: &str, input: Vec<StreamBatch>, refused: Vec<Refusal>, watermark: i64, now: i64) -> Result<Vec<StreamBatch>> {
+    fn run_table(&mut self, index: usize, label: &str, input: Vec<StreamBatch>, refused: Vec<Refusal>, (watermark, closing): (i64, bool), now: i64) -> Result<Vec<StreamBatch>> {
         let pool = Arc::clone(&self.parts.pool);
         let table = &mut self.parts.tables[index];
-        let mut outcome = pool.install(|| table.run(input, watermark))?;
+        let mut outcome = pool.install(|| table.run(input, watermark, closing))?;
         outcome.account.read += refused.len() as u64;
         outcome.account.quarantined += refused.len() as u64;
         outcome.refused.extend(refused);
@@ -793,7 +793,6 @@ impl Driver {
     fn close(&mut self) -> Result<()> {
         self.parts.status.write().state = "stopping".to_owned();
         if self.parts.config.finalize {
-            self.emitted_watermark = Some(i64::MAX);
             self.tick(vec![], vec![], true)?;
         }
         if self.open.since.is_some() {

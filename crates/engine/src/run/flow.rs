@@ -10,7 +10,7 @@ use watershed_ports::{Lag, PartitionLag};
 
 /// Rates are taken over about this many seconds.
 const SPAN_SECONDS: f64 = 10.0;
-/// A partition is skewed if it gets this many times the mean of all.
+/// A partition is skewed if it gets this many times the mean of the others.
 const SKEW: f64 = 5.0;
 /// Below this many records a second nothing is called skewed or behind.
 const QUIET: f64 = 1.0;
@@ -55,7 +55,7 @@ pub struct PartitionFlow {
     pub input_rate: f64,
     /// Records a second that are read.
     pub read_rate: f64,
-    /// True if it gets over five times the mean of all partitions, or is as much further behind.
+    /// True if it gets over five times the mean of the other partitions, or is as much further behind.
     pub skewed: bool,
     /// The key that comes most often in it and its share, from 0 to 1.
     pub hot_key: Option<(String, f64)>,
@@ -97,8 +97,10 @@ impl Flow {
             report.partitions.insert(partition.clone(), flow);
         }
         let count = report.partitions.len().max(1) as f64;
-        let (mean_rate, mean_lag) = (report.input_rate / count, report.lag as f64 / count);
+        // Against the others: one of four partitions can never be five times the mean of all four.
+        let others = (count - 1.0).max(1.0);
         for flow in report.partitions.values_mut() {
+            let (mean_rate, mean_lag) = ((report.input_rate - flow.input_rate) / others, (report.lag - flow.lag) as f64 / others);
             let fast = flow.input_rate > SKEW * mean_rate && flow.input_rate > QUIET;
             let behind = flow.lag as f64 > SKEW * mean_lag && flow.lag as f64 > 1_000.0;
             flow.skewed = count > 1.0 && (fast || behind);
@@ -137,13 +139,13 @@ impl FlowReport {
             .iter()
             .filter(|(_, flow)| flow.skewed)
             .max_by(|a, b| (a.1.input_rate, a.1.lag).partial_cmp(&(b.1.input_rate, b.1.lag)).unwrap_or(std::cmp::Ordering::Equal))?;
-        let mean = self.input_rate / self.partitions.len().max(1) as f64;
-        let times = if mean > 0.0 { flow.input_rate / mean } else { 0.0 };
+        let mean = (self.input_rate - flow.input_rate) / self.partitions.len().saturating_sub(1).max(1) as f64;
+        let times = if mean > 0.0 { flow.input_rate / mean } else { f64::INFINITY };
         let hot = match &flow.hot_key {
             Some((key, share)) => format!("; the key \"{key}\" is {:.0} % of it", share * 100.0),
             None => String::new(),
         };
-        Some(format!("source \"{source}\": SKEWED: partition {partition} gets {:.0} records/s, {times:.1} times the mean, and is {} behind{hot}", flow.input_rate, flow.lag))
+        Some(format!("source \"{source}\": SKEWED: partition {partition} gets {:.0} records/s, {times:.1} times the mean of the others, and is {} behind{hot}", flow.input_rate, flow.lag))
     }
 }
 
@@ -172,7 +174,7 @@ mod tests {
         assert!(!report.falling_behind);
         let skewed: Vec<_> = report.partitions.iter().filter(|(_, p)| p.skewed).map(|(name, _)| name.as_str()).collect();
         assert_eq!(skewed, ["a"]);
-        assert!(report.skew_notice("s").expect("skew").contains("partition a gets 2000 records/s, 6.8 times the mean, and is 16000 behind"));
+        assert!(report.skew_notice("s").expect("skew").contains("partition a gets 2000 records/s, 40.0 times the mean of the others, and is 16000 behind"));
 
         flow.hear(start + Duration::from_secs(4), &with((8_100, 60_000), 200));
         assert!(flow.report().falling_behind);

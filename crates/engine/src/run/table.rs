@@ -105,8 +105,9 @@ impl TableRun {
         self.rules.iter().zip(self.violations.iter().copied())
     }
 
-    /// Runs one tick's input and, up to `watermark`, closes windows.
-    pub fn run(&mut self, input: Vec<StreamBatch>, watermark: i64) -> Result<Outcome> {
+    /// Runs one tick's input and, up to `watermark`, closes windows; with `closing` every window. What else is remembered is
+    /// forgotten by the watermark alone.
+    pub fn run(&mut self, input: Vec<StreamBatch>, watermark: i64, closing: bool) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         outcome.account.read = input.iter().map(StreamBatch::distinct_rows).sum();
         let mut tally = Tally::default();
@@ -139,7 +140,7 @@ impl TableRun {
                 }
                 Segment::Aggregate(aggregate) => {
                     aggregate.process(&batches, &mut tally).map_err(|e| failed(&self.name, e))?;
-                    let closed = aggregate.emit(watermark).map_err(|e| failed(&self.name, e))?;
+                    let closed = aggregate.emit(if closing { i64::MAX } else { watermark }).map_err(|e| failed(&self.name, e))?;
                     batches = closed.into_iter().map(|batch| StreamBatch { batch, rows: Rows::All, origin: None }).collect();
                     past_windows = true;
                 }

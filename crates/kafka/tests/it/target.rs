@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use rdkafka::producer::Producer;
 use watershed_kafka::{KafkaLive, KafkaSinkOptions, KafkaTarget};
 use watershed_ports::{Delivered, Recount, Target};
@@ -193,4 +193,21 @@ fn live_rows_are_there_when_flush_returns() {
     let record = &broker.read("live")[0];
     assert_eq!(record.headers.len(), 1);
     assert!(record.headers[0].1.as_deref().is_some_and(|value| value.starts_with("name ")));
+}
+
+#[test]
+fn a_row_that_deletes_its_key_is_a_tombstone() {
+    let broker = Broker::shared();
+    broker.create("gone", 1);
+    let gone: ArrayRef = Arc::new(BooleanArray::from(vec![Some(false), Some(true), None]));
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    let rows = RecordBatch::try_from_iter([("id", ids), ("gone", gone)]).expect("two columns");
+    let mut options = broker.options(&[("topic", "gone"), ("key", "id"), ("mode", "upsert"), ("delete_when", "gone")]);
+    let taken = KafkaSinkOptions::take(&mut options, "out", &rows.schema()).expect("right options");
+    let target = KafkaTarget::new(taken, "p/gone", rows.schema()).expect("a target");
+    target.claim(Generation(1)).expect("claimed");
+    deliver(&target, 1, 1, vec![rows]).expect("delivered");
+    let seen: Vec<(Option<String>, bool)> = broker.read("gone").into_iter().map(|record| (record.key, record.tombstone)).collect();
+    let key = |id: u64| Some(id.to_string());
+    assert_eq!(seen, [(key(1), false), (key(2), true), (key(3), false)]);
 }
