@@ -295,10 +295,12 @@ impl Driver {
         source.flow.hear(Instant::now(), &lag);
         let flow = source.flow.report();
         flow.publish(&source.name);
-        if let Some(notice) = flow.skew_notice(&source.name) {
+        let skew = flow.skew_notice(&source.name);
+        let earlier = format!("source \"{}\": SKEWED", source.name);
+        {
             let mut status = self.parts.status.write();
-            status.notices.retain(|old| !old.starts_with(&format!("source \"{}\": SKEWED", source.name)));
-            status.notices.push(notice);
+            status.notices.retain(|old| !old.starts_with(&earlier));
+            status.notices.extend(skew);
         }
         self.status_of(index, |status| {
             (status.lag_records, status.lag_bytes) = (lag.records, lag.bytes);

@@ -12,8 +12,10 @@ use watershed_ports::{Lag, PartitionLag};
 const SPAN_SECONDS: f64 = 10.0;
 /// A partition is skewed if it gets this many times the mean of the others.
 const SKEW: f64 = 5.0;
+/// For so long, seconds: after a broker's pause partitions come back one after the other.
+const SKEW_SECONDS: f64 = 10.0;
 /// Below this many records a second nothing is called skewed or behind.
-const QUIET: f64 = 1.0;
+const QUIET: f64 = 10.0;
 
 /// Position and end of each partition.
 type Marks = BTreeMap<String, (u64, u64)>;
@@ -23,6 +25,8 @@ type Marks = BTreeMap<String, (u64, u64)>;
 pub struct Flow {
     marks: VecDeque<(Instant, Marks)>,
     hot: BTreeMap<String, (String, f64)>,
+    /// Since when a partition has got too much.
+    over: BTreeMap<String, Instant>,
 }
 
 /// A source's rates.
@@ -55,7 +59,7 @@ pub struct PartitionFlow {
     pub input_rate: f64,
     /// Records a second that are read.
     pub read_rate: f64,
-    /// True if it gets over five times the mean of the other partitions, or is as much further behind.
+    /// True if it has got over five times the mean of the other partitions for ten seconds.
     pub skewed: bool,
     /// The key that comes most often in it and its share, from 0 to 1.
     pub hot_key: Option<(String, f64)>,
@@ -72,10 +76,30 @@ impl Flow {
         while self.marks.len() > 2 && now.duration_since(self.marks[0].0).as_secs_f64() > SPAN_SECONDS {
             self.marks.pop_front();
         }
+        let report = self.rates();
+        let others = report.partitions.len().saturating_sub(1) as f64;
+        let mut over = BTreeMap::new();
+        for (partition, flow) in report.partitions.iter().filter(|_| others > 0.0) {
+            // Against the others: one of four partitions can never be five times the mean of all four.
+            let mean = (report.input_rate - flow.input_rate) / others;
+            if flow.input_rate > QUIET && flow.input_rate > SKEW * mean {
+                over.insert(partition.clone(), self.over.get(partition).copied().unwrap_or(now));
+            }
+        }
+        self.over = over;
     }
 
     /// The figures as of the last word.
     pub fn report(&self) -> FlowReport {
+        let mut report = self.rates();
+        let Some((now, _)) = self.marks.back() else { return report };
+        for (partition, flow) in &mut report.partitions {
+            flow.skewed = self.over.get(partition).is_some_and(|since| now.duration_since(*since).as_secs_f64() >= SKEW_SECONDS);
+        }
+        report
+    }
+
+    fn rates(&self) -> FlowReport {
         let (Some((since, before)), Some((now, last))) = (self.marks.front(), self.marks.back()) else { return FlowReport::default() };
         let seconds = now.duration_since(*since).as_secs_f64().max(1e-3);
         let rate = |later: u64, earlier: u64| later.saturating_sub(earlier) as f64 / seconds;
@@ -95,15 +119,6 @@ impl Flow {
             report.read_rate += flow.read_rate;
             report.lag += flow.lag;
             report.partitions.insert(partition.clone(), flow);
-        }
-        let count = report.partitions.len().max(1) as f64;
-        // Against the others: one of four partitions can never be five times the mean of all four.
-        let others = (count - 1.0).max(1.0);
-        for flow in report.partitions.values_mut() {
-            let (mean_rate, mean_lag) = ((report.input_rate - flow.input_rate) / others, (report.lag - flow.lag) as f64 / others);
-            let fast = flow.input_rate > SKEW * mean_rate && flow.input_rate > QUIET;
-            let behind = flow.lag as f64 > SKEW * mean_lag && flow.lag as f64 > 1_000.0;
-            flow.skewed = count > 1.0 && (fast || behind);
         }
         let spare = report.read_rate - report.input_rate;
         report.falling_behind = report.lag as f64 > report.input_rate && spare < -0.01 * report.input_rate && report.input_rate > QUIET;
@@ -140,12 +155,12 @@ impl FlowReport {
             .filter(|(_, flow)| flow.skewed)
             .max_by(|a, b| (a.1.input_rate, a.1.lag).partial_cmp(&(b.1.input_rate, b.1.lag)).unwrap_or(std::cmp::Ordering::Equal))?;
         let mean = (self.input_rate - flow.input_rate) / self.partitions.len().saturating_sub(1).max(1) as f64;
-        let times = if mean > 0.0 { flow.input_rate / mean } else { f64::INFINITY };
+        let times = if mean > 0.0 { format!("{:.1} times the mean of the others", flow.input_rate / mean) } else { "the others nothing".to_owned() };
         let hot = match &flow.hot_key {
             Some((key, share)) => format!("; the key \"{key}\" is {:.0} % of it", share * 100.0),
             None => String::new(),
         };
-        Some(format!("source \"{source}\": SKEWED: partition {partition} gets {:.0} records/s, {times:.1} times the mean of the others, and is {} behind{hot}", flow.input_rate, flow.lag))
+        Some(format!("source \"{source}\": SKEWED: partition {partition} gets {:.0} records/s, {times}, and is {} behind{hot}", flow.input_rate, flow.lag))
     }
 }
 
@@ -172,11 +187,14 @@ mod tests {
         assert_eq!((report.input_rate, report.read_rate, report.lag), (2_350.0, 4_350.0, 16_000));
         assert_eq!(report.catch_up_seconds, Some(8.0));
         assert!(!report.falling_behind);
+        assert!(report.skew_notice("s").is_none(), "two seconds are no skew");
+        flow.hear(start + Duration::from_secs(13), &with((52_000, 52_000), 650));
+        let report = flow.report();
         let skewed: Vec<_> = report.partitions.iter().filter(|(_, p)| p.skewed).map(|(name, _)| name.as_str()).collect();
         assert_eq!(skewed, ["a"]);
-        assert!(report.skew_notice("s").expect("skew").contains("partition a gets 2000 records/s, 40.0 times the mean of the others, and is 16000 behind"));
+        assert!(report.skew_notice("s").expect("skew").contains("partition a gets 2545 records/s, 50.9 times the mean of the others, and is 0 behind"));
 
-        flow.hear(start + Duration::from_secs(4), &with((8_100, 60_000), 200));
+        flow.hear(start + Duration::from_secs(15), &with((52_100, 160_000), 700));
         assert!(flow.report().falling_behind);
         assert_eq!(flow.report().catch_up_seconds, None);
     }
