@@ -104,6 +104,19 @@ impl Reader {
         consumer.subscribe(&[topic]).expect("subscribes");
         Reader(consumer)
     }
+    /// What arrives until `count` messages have come and then nothing for two seconds; gives up after two minutes.
+    pub fn read_at_least(&self, count: u64, mut take: impl FnMut(&BorrowedMessage<'_>)) {
+        let (started, mut seen) = (Instant::now(), 0);
+        loop {
+            self.read(Duration::from_secs(2), |message| {
+                seen += 1;
+                take(message);
+            });
+            if seen >= count || started.elapsed() > Duration::from_secs(120) {
+                return;
+            }
+        }
+    }
     /// What arrives until nothing has come for `quiet`.
     pub fn read(&self, quiet: Duration, mut take: impl FnMut(&BorrowedMessage<'_>)) {
         let mut last = Instant::now();

@@ -118,7 +118,7 @@ fn whoever_is_killed_every_row_is_once_everywhere() {
     assert_eq!(number(&postgres.address, "SELECT count(*) FROM accounts"), 50);
     assert_eq!(number(&postgres.address, "SELECT sum(id)::bigint FROM accounts"), (sent - 50..sent).sum::<u64>() as i64, "the last of each account won");
     let (reader, mut seen) = (Reader::new("all-out"), std::collections::BTreeMap::<u64, u32>::new());
-    reader.read(Duration::from_secs(4), |message| {
+    reader.read_at_least(sent, |message| {
         assert!(message.key().is_some());
         *seen.entry(json(message)["id"].as_u64().expect("an id")).or_default() += 1;
     });
