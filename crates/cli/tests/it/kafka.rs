@@ -59,7 +59,7 @@ fn a_hundred_kills_show_a_committed_reader_every_row_once() {
     let project = project("kills");
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     let seen = std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let sending = scope.spawn(|| {
             let sender = Sender::new();
             while !stop.load(Ordering::SeqCst) {
                 for _ in 0..5 {
@@ -94,6 +94,7 @@ fn a_hundred_kills_show_a_committed_reader_every_row_once() {
         stop.store(true, Ordering::SeqCst);
         println!("{kills} kills; {redriven} of them left an epoch to finish");
         assert!(redriven > 0, "no kill fell between prepare and commit");
+        sending.join().expect("the sender");
         let (reader, mut seen) = reader.join().expect("the reader");
         project.run(&["run", "--once"]).ok();
         let missing = sent.load(Ordering::SeqCst).saturating_sub(seen.len() as u64);
