@@ -1,6 +1,6 @@
 # Everything is one command: `make` prints what there is. CI runs `make test`, nothing else.
 #
-# One profile (release) serves demo, test and bench, so that a fresh machine compiles the tree once: about 17 minutes
+# One profile (release) serves demo, test and bench, so that a fresh machine compiles the tree once: about 20 minutes
 # on two cores. See docs/design/0001-one-profile-one-target.md.
 
 SHELL := /bin/bash
