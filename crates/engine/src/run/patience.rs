@@ -93,16 +93,16 @@ mod tests {
         let mut left = 3;
         let found = patience.attempt("s", || {
             left -= 1;
-            if left > 0 { Err(Error::unavailable("TEST0001", "away").definite()) } else { Ok(7) }
+            if left > 0 { Err(Error::unavailable("AWAY", "away").definite()) } else { Ok(7) }
         });
         assert_eq!(found.expect("it came back"), 7);
-        let gone: Result<()> = patience.attempt("s", || Err(Error::unavailable("TEST0001", "away").definite()));
-        assert_eq!(gone.expect_err("it stays away").code(), "TEST0001");
+        let gone: Result<()> = patience.attempt("s", || Err(Error::unavailable("AWAY", "away").definite()));
+        assert_eq!(gone.expect_err("it stays away").code(), "AWAY");
         let mut tries = 0;
         let wrong: Result<()> = patience.attempt("s", || {
             tries += 1;
-            Err(Error::invalid("TEST0002", "no such table"))
+            Err(Error::invalid("WRONG", "no such table"))
         });
-        assert_eq!((wrong.expect_err("it is wrong").code(), tries), ("TEST0002", 1));
+        assert_eq!((wrong.expect_err("it is wrong").code(), tries), ("WRONG", 1));
     }
 }
