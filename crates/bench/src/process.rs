@@ -73,14 +73,16 @@ pub fn run(binary: &Path, arguments: &[&str], project: &Path) -> std::io::Result
 /// Kills a run at work with SIGKILL, starts it again, and reports how soon it processes rows again.
 pub fn kill_and_restart(binary: &Path, project: &Path) -> std::io::Result<()> {
     // New data after the state of a million keys, so that there is work when it is killed and when it is back.
-    let (from, to) = (project.join("data"), project.join("data/zz-again.ndjson"));
+    let from = project.join("data");
     let mut files: Vec<_> = std::fs::read_dir(&from)?.flatten().map(|entry| entry.path()).collect();
     files.sort();
     if let Some(last) = files.last() {
-        std::fs::copy(last, to)?;
+        for copy in 0..3 {
+            std::fs::copy(last, from.join(format!("zz-again-{copy}.ndjson")))?;
+        }
     }
     let mut child = Command::new(binary).args(["run", "--once", "--project"]).arg(project).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    std::thread::sleep(Duration::from_millis(700));
+    std::thread::sleep(Duration::from_millis(450));
     let alive = child.try_wait()?.is_none();
     child.kill()?;
     child.wait()?;
