@@ -153,10 +153,10 @@ impl SchemaProvider for SystemSchema {
         if !self.table_exist(name) {
             return Ok(None);
         }
-        if name == "quarantine" {
-            if let Some(location) = &self.quarantine {
-                return table_provider(location, &storage_options()).await.map(Some).map_err(outside);
-            }
+        if name == "quarantine"
+            && let Some(location) = &self.quarantine
+        {
+            return table_provider(location, &storage_options()).await.map(Some).map_err(outside);
         }
         let (name, checkpoint, work) = (name.to_owned(), self.checkpoint.clone(), self.work.clone());
         // Reading the checkpoint blocks.

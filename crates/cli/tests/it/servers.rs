@@ -121,12 +121,9 @@ impl Reader {
     pub fn read(&self, quiet: Duration, mut take: impl FnMut(&BorrowedMessage<'_>)) {
         let mut last = Instant::now();
         while last.elapsed() < quiet {
-            match self.0.poll(Duration::from_millis(50)) {
-                Some(Ok(message)) => {
-                    last = Instant::now();
-                    take(&message);
-                }
-                Some(Err(_)) | None => {}
+            if let Some(Ok(message)) = self.0.poll(Duration::from_millis(50)) {
+                last = Instant::now();
+                take(&message);
             }
         }
     }

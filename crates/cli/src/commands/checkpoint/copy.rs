@@ -97,10 +97,10 @@ pub fn restore(project: &Project, store: &Store, from: &Path) -> Result<()> {
     if same(from, place) {
         return Err(Error::invalid("CLI0076", "the backup is the checkpoint itself").hint("Name another folder."));
     }
-    if let (Ok(Some(present)), Ok(Some(coming))) = (Checkpoint::open(store.clone()), Checkpoint::open(source.clone())) {
-        if present.metadata.id != coming.metadata.id {
-            eprintln!("note: the backup is of another history ({}) than the present checkpoint ({})", coming.metadata.id, present.metadata.id);
-        }
+    if let (Ok(Some(present)), Ok(Some(coming))) = (Checkpoint::open(store.clone()), Checkpoint::open(source.clone()))
+        && present.metadata.id != coming.metadata.id
+    {
+        eprintln!("note: the backup is of another history ({}) than the present checkpoint ({})", coming.metadata.id, present.metadata.id);
     }
     let fail = |e: std::io::Error| Error::unavailable("CLI0074", format!("cannot move \"{}\" aside", place.display())).caused_by(e).definite();
     let mut text = String::new();

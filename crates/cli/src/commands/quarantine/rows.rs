@@ -48,11 +48,11 @@ type Key = (u64, String, String, String, String);
 
 /// The rows that a filter lets through, oldest first.
 pub fn find(project: &Project, runtime: &Runtime, filter: &QuarantineFilter) -> Result<Vec<Row>> {
-    if let Some(reason) = &filter.reason {
-        if !REASONS.contains(&reason.as_str()) {
-            let near = near_miss(reason, REASONS).map(|near| format!("Did you mean {near}? ")).unwrap_or_default();
-            return Err(Error::invalid("CLI0080", format!("there is no reason \"{reason}\"")).hint(format!("{near}Reasons: {}.", REASONS.join(", "))));
-        }
+    if let Some(reason) = &filter.reason
+        && !REASONS.contains(&reason.as_str())
+    {
+        let near = near_miss(reason, REASONS).map(|near| format!("Did you mean {near}? ")).unwrap_or_default();
+        return Err(Error::invalid("CLI0080", format!("there is no reason \"{reason}\"")).hint(format!("{near}Reasons: {}.", REASONS.join(", "))));
     }
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let conditions: Vec<String> = [
