@@ -39,6 +39,7 @@ fn stateful(step: &Step) -> Option<(&str, &str)> {
     match step {
         Step::Dedup(spec) => Some((&spec.id, &spec.fingerprint)),
         Step::Aggregate(spec) => Some((&spec.id, &spec.fingerprint)),
+        Step::Operator(spec) => Some((spec.id(), spec.fingerprint())),
         _ => None,
     }
 }
@@ -94,7 +95,7 @@ fn text(project: &Project, plan: &Plan, chains: &BTreeMap<String, OperatorState>
         if !table.partitioned_by.is_empty() {
             text.push_str(&format!(" · partitioned by {}", table.partitioned_by.join(", ")));
         }
-        text.push_str(&format!("\n  {}\n", plan.input_name(table.input)));
+        text.push_str(&format!("\n  {}\n", reads(plan, table).join(" and ")));
         for step in &table.steps {
             text.push_str(&format!("  └─ {}\n", describe::step(step)));
             if let Some((id, fingerprint)) = stateful(step) {
@@ -120,6 +121,10 @@ fn text(project: &Project, plan: &Plan, chains: &BTreeMap<String, OperatorState>
     text
 }
 
+fn reads<'a>(plan: &'a Plan, table: &TablePlan) -> Vec<&'a str> {
+    table.inputs.iter().map(|input| plan.input_name(*input)).collect()
+}
+
 fn violation(action: OnViolation) -> &'static str {
     match action {
         OnViolation::Warn => "count and keep",
@@ -140,7 +145,7 @@ fn table_json(plan: &Plan, table: &TablePlan, chains: &BTreeMap<String, Operator
         .collect();
     let rules: Vec<Value> = table.rules.iter().map(|r| json!({ "name": r.name, "expect": r.text, "on_violation": violation(r.on_violation) })).collect();
     json!({
-        "name": table.name, "zone": table.zone.as_str(), "reads": plan.input_name(table.input), "partitioned_by": table.partitioned_by,
+        "name": table.name, "zone": table.zone.as_str(), "reads": reads(plan, table), "partitioned_by": table.partitioned_by,
         "columns": describe::columns(&table.schema), "steps": steps, "rules": rules,
     })
 }

@@ -29,6 +29,7 @@ use rayon::prelude::*;
 use watershed_types::Reason;
 
 use super::batch::{Refusal, StreamBatch, Tally, late_detail};
+use super::{Operator, Until};
 use crate::run::{Stage, timed};
 
 /// One expression of GROUP BY.
@@ -69,6 +70,13 @@ pub enum WindowBounds {
         index: usize,
         /// The window's length, microseconds.
         size: i64,
+    },
+    /// These columns are its start and its end.
+    Columns {
+        /// The start's column.
+        start: usize,
+        /// The end's column.
+        end: usize,
     },
 }
 
@@ -207,28 +215,42 @@ impl WindowAggregate {
         windows.into_par_iter().map(|shards| timed(Stage::Window, || by_key(spec, shards))).collect()
     }
 
-    /// Event time up to which windows were emitted.
-    pub fn emitted_to(&self) -> Option<i64> {
-        (self.emitted_to != i64::MIN).then_some(self.emitted_to)
-    }
-    /// Groups held.
-    pub fn rows(&self) -> u64 {
-        self.sets().map(|s| s.count as u64).sum()
-    }
-    /// Bytes held, as the accumulators estimate.
-    pub fn bytes(&self) -> u64 {
-        self.sets().map(|s| s.groups.as_ref().map_or(0, |g| g.size()) + s.accumulators.iter().map(|a| a.size()).sum::<usize>()).sum::<usize>() as u64
-    }
-    /// Groups emitted since the start.
-    pub fn evictions(&self) -> u64 {
-        self.evicted
-    }
     fn sets(&self) -> impl Iterator<Item = &WindowSet> {
         self.shards.iter().flat_map(|s| s.values())
     }
+}
+
+impl Operator for WindowAggregate {
+    fn id(&self) -> &str {
+        &self.spec.id
+    }
+    fn fingerprint(&self) -> &str {
+        &self.spec.fingerprint
+    }
+    fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {
+        let batches: Vec<StreamBatch> = inputs.into_iter().flatten().collect();
+        self.process(&batches, &mut tallies[0])?;
+        Ok(self.emit(until.mark())?.into_iter().map(StreamBatch::results).collect())
+    }
+    /// Event time up to which windows were emitted.
+    fn emitted_to(&self) -> Option<i64> {
+        (self.emitted_to != i64::MIN).then_some(self.emitted_to)
+    }
+    /// Groups held.
+    fn rows(&self) -> u64 {
+        self.sets().map(|s| s.count as u64).sum()
+    }
+    /// Bytes held, as the accumulators estimate.
+    fn bytes(&self) -> u64 {
+        self.sets().map(|s| s.groups.as_ref().map_or(0, |g| g.size()) + s.accumulators.iter().map(|a| a.size()).sum::<usize>()).sum::<usize>() as u64
+    }
+    /// Groups emitted since the start.
+    fn evictions(&self) -> u64 {
+        self.evicted
+    }
 
     /// The windows that changed since the last snapshot, or all of them; and the event time after which none is needed.
-    pub fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
+    fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
         let (spec, key_schema, schema) = (&self.spec, &self.key_schema, &self.snapshot_schema);
         let mut batches = Vec::new();
         let mut expires = None;
@@ -247,7 +269,7 @@ impl WindowAggregate {
     }
 
     /// Takes the files of a snapshot, oldest first, and how far windows were emitted.
-    pub fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>) -> Result<()> {
+    fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
         self.emitted_to = emitted_to.unwrap_or(i64::MIN);
         let mut newest: HashMap<WindowKey, (usize, Vec<RecordBatch>)> = HashMap::new();
         for (number, file) in files.iter().enumerate() {
@@ -299,7 +321,7 @@ fn new_set(spec: &AggregateSpec, key_schema: &SchemaRef) -> Result<WindowSet> {
     Ok(WindowSet { groups, accumulators, count: 0, dirty: true })
 }
 
-fn new_accumulator(function: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {
+pub(super) fn new_accumulator(function: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {
     if function.groups_accumulator_supported() {
         return function.create_groups_accumulator();
     }
@@ -341,6 +363,7 @@ fn prepare(spec: &AggregateSpec, batch: &StreamBatch, count: usize, emitted_to: 
     let (starts, ends): (Vec<i64>, Vec<i64>) = match spec.bounds {
         WindowBounds::FromStart { index, size } => micros(batch.batch.column(index)).into_iter().map(|start| (start, start + size)).unzip(),
         WindowBounds::FromEnd { index, size } => micros(batch.batch.column(index)).into_iter().map(|end| (end - size, end)).unzip(),
+        WindowBounds::Columns { start, end } => (micros(batch.batch.column(start)), micros(batch.batch.column(end))),
     };
     let origin_late = batch.origin.as_ref().filter(|o| !o.late.is_empty());
     let dead = (0..rows).map(|i| ends[i] <= emitted_to || origin_late.is_some_and(|o| o.late.contains_key(&batch.row(i)))).collect();

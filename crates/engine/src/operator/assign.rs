@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
-use datafusion::common::Result;
+use datafusion::common::{DataFusionError, Result};
 
 use super::batch::{Rows, StreamBatch};
 use crate::plan::WindowKind;
@@ -50,17 +50,39 @@ impl AssignSpec {
                 let rows = indices.iter().map(|i| input.row(*i as usize)).collect();
                 let taken = take_record_batch(&input.batch, &UInt32Array::from(indices))?;
                 let batch = self.with_windows(&taken, starts, size)?;
-                Ok(StreamBatch { batch, rows: Rows::Some(rows), origin: input.origin })
+                Ok(StreamBatch { batch, rows: Rows::Some(rows), ..input })
             }
+            WindowKind::Cumulate { step, size, offset } => {
+                let (mut indices, mut starts, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+                for (index, time) in times.values().iter().enumerate() {
+                    let start = start_of(*time, offset, size);
+                    let mut end = start + ((time - start) / step + 1) * step;
+                    while end <= start + size {
+                        indices.push(index as u32);
+                        starts.push(start);
+                        ends.push(end);
+                        end += step;
+                    }
+                }
+                let rows = indices.iter().map(|i| input.row(*i as usize)).collect();
+                let taken = take_record_batch(&input.batch, &UInt32Array::from(indices))?;
+                let batch = self.with_bounds(&taken, starts, ends)?;
+                Ok(StreamBatch { batch, rows: Rows::Some(rows), ..input })
+            }
+            WindowKind::Session { .. } => Err(DataFusionError::Internal("a session is known by its neighbours, not by one row".to_owned())),
         }
     }
 
     fn with_windows(&self, batch: &RecordBatch, starts: Vec<i64>, size: i64) -> Result<RecordBatch> {
+        let ends: Vec<i64> = starts.iter().map(|start| start + size).collect();
+        self.with_bounds(batch, starts, ends)
+    }
+
+    fn with_bounds(&self, batch: &RecordBatch, starts: Vec<i64>, ends: Vec<i64>) -> Result<RecordBatch> {
         let zone = match batch.column(self.time).data_type() {
             DataType::Timestamp(_, zone) => zone.clone(),
             _ => None,
         };
-        let ends: Vec<i64> = starts.iter().map(|start| start + size).collect();
         let times: Vec<i64> = ends.iter().map(|end| end - 1_000).collect();
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
         for values in [starts, ends, times] {

@@ -73,11 +73,38 @@ pub struct StreamBatch {
     pub batch: RecordBatch,
     /// Which source rows these are.
     pub rows: Rows,
-    /// Where they came from; `None` for the results of windows.
+    /// Where they came from; `None` for the results of operators.
     pub origin: Option<Arc<Origin>>,
+    /// For a changelog: what each row does, by the number that `rows` gives it. `None` means that every row is an insert.
+    pub changes: Option<Arc<[i8]>>,
 }
 
+/// A row appears.
+pub const INSERT: i8 = 1;
+/// A row that was there is taken back.
+pub const DELETE: i8 = -1;
+
 impl StreamBatch {
+    /// Rows that an operator made: all of them inserts.
+    pub fn results(batch: RecordBatch) -> StreamBatch {
+        StreamBatch { batch, rows: Rows::All, origin: None, changes: None }
+    }
+
+    /// Rows of a changelog: for each whether it appears ([`INSERT`]) or is taken back ([`DELETE`]).
+    pub fn changelog(batch: RecordBatch, changes: Vec<i8>) -> StreamBatch {
+        StreamBatch { batch, rows: Rows::All, origin: None, changes: Some(changes.into()) }
+    }
+
+    /// What a row does: [`INSERT`] or [`DELETE`].
+    pub fn change(&self, index: usize) -> i8 {
+        self.changes.as_ref().map_or(INSERT, |changes| changes[self.row(index) as usize])
+    }
+
+    /// True if the row is behind its own partition's watermark.
+    pub fn is_late(&self, index: usize) -> bool {
+        self.origin.as_ref().is_some_and(|origin| !origin.late.is_empty() && origin.late.contains_key(&self.row(index)))
+    }
+
     /// The source row of a row.
     pub fn row(&self, index: usize) -> u32 {
         match &self.rows {
@@ -93,13 +120,13 @@ impl StreamBatch {
         }
         let batch = filter_record_batch(&self.batch, mask)?;
         let kept = (0..mask.len()).filter(|i| mask.is_valid(*i) && mask.value(*i)).map(|i| self.row(i)).collect();
-        Ok(StreamBatch { batch, rows: Rows::Some(kept), origin: self.origin })
+        Ok(StreamBatch { batch, rows: Rows::Some(kept), ..self })
     }
 
     /// A stretch of rows.
     pub fn slice(&self, offset: usize, length: usize) -> StreamBatch {
         let rows = (offset..offset + length).map(|i| self.row(i)).collect();
-        StreamBatch { batch: self.batch.slice(offset, length), rows: Rows::Some(rows), origin: self.origin.clone() }
+        StreamBatch { batch: self.batch.slice(offset, length), rows: Rows::Some(rows), origin: self.origin.clone(), changes: self.changes.clone() }
     }
 
     /// Where to cut it in two between source rows, near the middle; `None` if all rows are copies of one.

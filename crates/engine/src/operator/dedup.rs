@@ -26,6 +26,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::batch::{Refusal, Rows, StreamBatch, Tally, late_detail};
 use super::table128::Table128;
+use super::{Operator, Until};
 use crate::run::{Stage, timed};
 
 /// What to deduplicate by.
@@ -146,25 +147,45 @@ impl Dedup {
         }
     }
 
+    fn tables(&self) -> impl Iterator<Item = &Table128> {
+        self.shards.iter().flat_map(|s| &s.groups).flat_map(|g| g.values())
+    }
+}
+
+impl Operator for Dedup {
+    fn id(&self) -> &str {
+        &self.spec.id
+    }
+    fn fingerprint(&self) -> &str {
+        &self.spec.fingerprint
+    }
+    fn absorbs(&self) -> bool {
+        false
+    }
+    /// Replayed rows that had passed before they were refused pass again.
+    fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {
+        let (bypass, judged): (Vec<_>, Vec<_>) = inputs.into_iter().flatten().partition(|b| b.origin.as_ref().is_some_and(|o| o.bypass_dedup));
+        let mut kept = self.process(judged, &mut tallies[0])?;
+        kept.extend(bypass);
+        self.evict(until.watermark);
+        Ok(kept)
+    }
     /// Keys held.
-    pub fn rows(&self) -> u64 {
+    fn rows(&self) -> u64 {
         self.tables().map(|t| t.len() as u64).sum()
     }
     /// Bytes held, all included.
-    pub fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         let fresh: usize = self.shards.iter().map(|s| s.fresh.capacity() * size_of::<((u64, u64), i64)>()).sum();
         self.tables().map(|t| t.bytes() as u64 + 96).sum::<u64>() + fresh as u64
     }
     /// Keys forgotten since the start.
-    pub fn evictions(&self) -> u64 {
+    fn evictions(&self) -> u64 {
         self.evicted
-    }
-    fn tables(&self) -> impl Iterator<Item = &Table128> {
-        self.shards.iter().flat_map(|s| &s.groups).flat_map(|g| g.values())
     }
 
     /// The keys added since the last snapshot, or all of them; and the event time after which none is needed.
-    pub fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
+    fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
         let within = self.spec.within;
         let mut keys = Vec::new();
         if full {
@@ -185,12 +206,12 @@ impl Dedup {
     }
 
     /// Takes the files of a snapshot. Keys that `watermark` has passed are left out.
-    pub fn restore(&mut self, files: &[RecordBatch], watermark: i64) -> Result<()> {
+    fn restore(&mut self, files: &[Vec<RecordBatch>], _: Option<i64>, watermark: i64) -> Result<()> {
         let damaged = || DataFusionError::Internal("a dedup snapshot has other columns than this version writes".to_owned());
         let (key_groups, count, within) = (self.key_groups, self.shards.len(), self.spec.within);
         type Entry = (u32, (u64, u64), i64);
         let mut of_shard: Vec<Vec<Entry>> = vec![Vec::new(); count];
-        for batch in files {
+        for batch in files.iter().flatten() {
             let keys = batch.column_by_name("key").and_then(|c| c.as_fixed_size_binary_opt()).ok_or_else(damaged)?;
             let times = batch.column_by_name("event_time").and_then(|c| c.as_primitive_opt::<arrow::datatypes::Int64Type>()).ok_or_else(damaged)?;
             for row in 0..batch.num_rows() {

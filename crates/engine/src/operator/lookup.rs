@@ -148,7 +148,7 @@ impl Lookup {
     fn finish(&self, input: StreamBatch, built: &Built, stream_side: Vec<u32>, table_side: Vec<Option<u32>>) -> Result<StreamBatch> {
         let batch = self.pair(&input.batch, &built.rows, &stream_side, &table_side, &self.spec.schema)?;
         let rows = stream_side.iter().map(|row| input.row(*row as usize)).collect();
-        Ok(StreamBatch { batch, rows: Rows::Some(rows), origin: input.origin })
+        Ok(StreamBatch { batch, rows: Rows::Some(rows), ..input })
     }
 
     fn pair(&self, stream: &RecordBatch, table: &RecordBatch, stream_side: &[u32], table_side: &[Option<u32>], schema: &SchemaRef) -> Result<RecordBatch> {

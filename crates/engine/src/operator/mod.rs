@@ -10,9 +10,20 @@
 mod aggregate;
 mod assign;
 mod batch;
+mod change_aggregate;
 mod dedup;
+mod expand;
+mod keyed;
 mod lookup;
+mod over;
+mod relation;
+mod session;
+mod store;
+mod stream_join;
 mod table128;
+mod temporal;
+mod union;
+mod windowed;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,9 +37,19 @@ use datafusion::physical_plan::expressions::Column;
 
 pub use aggregate::{AggregateSpec, GroupColumn, WindowAggregate, WindowBounds};
 pub use assign::AssignSpec;
-pub use batch::{Origin, Refusal, Rows, StreamBatch, Tally};
+pub use batch::{DELETE, INSERT, Origin, Refusal, Rows, StreamBatch, Tally};
+pub use change_aggregate::{ChangeAggregateSpec, Show};
 pub use dedup::{Dedup, DedupSpec};
+pub use expand::ExpandSpec;
+pub use keyed::KeyedSpec;
 pub use lookup::{Lookup, LookupSpec};
+pub use over::{Ahead, History, OverSpec};
+pub use relation::{Relation, Slot, number_field};
+pub use session::SessionSpec;
+pub use stream_join::{StreamJoinSpec, TimeBounds};
+pub use temporal::TemporalSpec;
+pub use union::UnionSpec;
+pub use windowed::WindowedSpec;
 
 /// One step of a table's plan.
 pub enum Step {
@@ -43,12 +64,80 @@ pub enum Step {
     Filter(Arc<dyn PhysicalExpr>),
     /// Adds window columns.
     Assign(AssignSpec),
+    /// Multiplies rows, one for each grouping set.
+    Expand(ExpandSpec),
     /// Joins a static table.
     Lookup(Arc<Lookup>),
     /// Keeps the first row of each key. Stateful.
     Dedup(DedupSpec),
     /// Aggregates windows. Stateful.
     Aggregate(AggregateSpec),
+    /// Any other stateful operator.
+    Operator(Box<dyn OperatorSpec>),
+}
+
+/// How far event time has come in a tick.
+#[derive(Debug, Clone, Copy)]
+pub struct Until {
+    /// The watermark, microseconds.
+    pub watermark: i64,
+    /// True at the end of the input, when everything that is open is finished.
+    pub closing: bool,
+    /// The tick's wall clock, microseconds since 1970.
+    pub now: i64,
+}
+
+impl Until {
+    /// Up to where results are final.
+    pub fn mark(self) -> i64 {
+        if self.closing { i64::MAX } else { self.watermark }
+    }
+}
+
+/// A stateful operator, planned.
+pub trait OperatorSpec: Send + Sync {
+    /// Its name in state: what it was called when its state was written.
+    fn id(&self) -> &str;
+    /// What its state depends on: with another fingerprint the state does not fit any more.
+    fn fingerprint(&self) -> &str;
+    /// What it does, in words, for `watershed plan`.
+    fn describe(&self) -> String;
+    /// The columns it yields.
+    fn schema(&self) -> SchemaRef;
+    /// Starts it without state.
+    fn build(self: Box<Self>, parallelism: usize) -> Result<Box<dyn Operator>>;
+}
+
+/// A stateful operator at work.
+///
+/// I1: what it has yielded in the end depends on the rows of each partition in their order, and not on how they were cut
+///     into ticks, on the parallelism, or on restarts.
+pub trait Operator: Send {
+    /// Its name in state.
+    fn id(&self) -> &str;
+    /// What its state depends on.
+    fn fingerprint(&self) -> &str;
+    /// True if its rows are results; false if it passes on rows of its input.
+    fn absorbs(&self) -> bool {
+        true
+    }
+    /// Takes the batches of one tick, by input and in order; yields what changed and, up to the watermark, what is final.
+    /// `tallies` has one entry an input.
+    fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>>;
+    /// Event time up to which results were yielded, for operators that yield by event time.
+    fn emitted_to(&self) -> Option<i64> {
+        None
+    }
+    /// Rows of state held.
+    fn rows(&self) -> u64;
+    /// Bytes of state held, as near as can be told.
+    fn bytes(&self) -> u64;
+    /// Rows of state given up since the start.
+    fn evictions(&self) -> u64;
+    /// What changed since the last snapshot, or all of it; and the event time after which none of it is needed, if there is one.
+    fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)>;
+    /// Takes the files of snapshots, oldest first, how far results were yielded, and the watermark of that time.
+    fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, watermark: i64) -> Result<()>;
 }
 
 impl Step {
@@ -60,7 +149,7 @@ impl Step {
 
     /// True for steps that keep state between batches.
     pub fn is_stateful(&self) -> bool {
-        matches!(self, Step::Dedup(_) | Step::Aggregate(_))
+        matches!(self, Step::Dedup(_) | Step::Aggregate(_) | Step::Operator(_))
     }
 
     /// Runs a stateless step. Stateful ones are an internal error here.
@@ -78,8 +167,9 @@ impl Step {
                 input.filter(as_boolean_array(&mask)?)
             }
             Step::Assign(spec) => spec.apply(input),
+            Step::Expand(spec) => spec.apply(input),
             Step::Lookup(lookup) => lookup.apply(input),
-            Step::Dedup(_) | Step::Aggregate(_) => Err(DataFusionError::Internal("a stateful step was run as a stateless one".to_owned())),
+            Step::Dedup(_) | Step::Aggregate(_) | Step::Operator(_) => Err(DataFusionError::Internal("a stateful step was run as a stateless one".to_owned())),
         }
     }
 }
@@ -112,7 +202,7 @@ pub fn run_stateless(steps: &[Step], input: StreamBatch, refused: &mut Vec<(Stre
 
 /// Evaluates rules: one boolean column each; NULL counts as a violation.
 pub fn run_check(steps: &[Step], batch: &RecordBatch) -> Result<Vec<BooleanArray>> {
-    let input = StreamBatch { batch: batch.clone(), rows: Rows::All, origin: None };
+    let input = StreamBatch::results(batch.clone());
     let checked = steps.iter().try_fold(input, |batch, step| step.apply(batch))?;
     checked.batch.columns().iter().map(holds).collect()
 }

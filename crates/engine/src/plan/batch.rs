@@ -174,7 +174,8 @@ impl Lowering<'_> {
     fn table(&mut self, index: usize) -> Result<Rows> {
         let plan = self.plan;
         let table = &plan.tables[index];
-        let scope = Scope { stream: plan.input_name(table.input), input: table.input };
+        let [input] = table.inputs[..] else { return Err(broken(&table.name, DataFusionError::NotImplemented("several streams have no batch form here".to_owned()))) };
+        let scope = Scope { stream: plan.input_name(input), input };
         let failed = |e| broken(&table.name, e);
         let rows = self.lower(&table.logical, scope).map_err(failed)?;
         let named = table.logical.schema().iter().zip(table.schema.fields()).map(|(column, field)| Expr::Column(Column::from(column)).alias(field.name()));

@@ -17,12 +17,12 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement;
 use watershed_codec::{ColumnSpec, CsvOptions, Format};
-use watershed_sql::{ColumnKind, Definitions, Place, QueryDef, RelationInput, RelationKind, SinkDef, SourceDef, StaticDef, TableDef};
+use watershed_sql::{AsOfTime, ColumnKind, Definitions, Emit, Keep, Place, QueryDef, RelationInput, RelationKind, SinkDef, SourceDef, StaticDef, TableDef};
 use watershed_types::{Error, Options, Result, Zone};
 
 use super::functions::{self, TickTime};
-use super::lower::{Lowering, Names, RowTime};
-use super::nodes::{DedupNode, WINDOW_COLUMNS, WindowKind, WindowNode};
+use super::lower::{Emission, KeyColumn, Lowered, Lowering, Names, Part, RowTime};
+use super::nodes::{AsOfNode, DedupNode, WINDOW_COLUMNS, WindowKind, WindowNode};
 use super::provider::{StaticTable, StreamTable};
 use super::{Input, Plan, Rule, SinkPlan, SourcePlan, TablePlan};
 use crate::operator::Step;
@@ -45,6 +45,15 @@ struct Named {
     schema: SchemaRef,
     rowtime: Vec<RowTime>,
     delay: Option<i64>,
+    /// For a changelog: the columns that name its rows.
+    key: Option<Vec<usize>>,
+    primary_key: Vec<String>,
+}
+
+impl Named {
+    fn new(kind: Kind, schema: SchemaRef, rowtime: Vec<RowTime>, delay: Option<i64>) -> Self {
+        Self { kind, schema, rowtime, delay, key: None, primary_key: vec![] }
+    }
 }
 
 struct Binder {
@@ -59,6 +68,12 @@ impl Names for HashMap<String, Named> {
             Some(Named { kind: Kind::Static, .. }) | None => None,
             Some(named) => Some(named.rowtime.clone()),
         }
+    }
+    fn key(&self, stream: &str) -> Option<Vec<usize>> {
+        self.get(stream).and_then(|named| named.key.clone())
+    }
+    fn primary_key(&self, stream: &str) -> Vec<String> {
+        self.get(stream).map(|named| named.primary_key.clone()).unwrap_or_default()
     }
 }
 
@@ -89,6 +104,7 @@ fn session(time: &TickTime) -> SessionContext {
     use datafusion::optimizer as o;
     let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(o::simplify_expressions::SimplifyExpressions::new()),
+        Arc::new(o::replace_distinct_aggregate::ReplaceDistinctWithAggregate::new()),
         Arc::new(o::decorrelate_predicate_subquery::DecorrelatePredicateSubquery::new()),
         Arc::new(o::scalar_subquery_to_join::ScalarSubqueryToJoin::new()),
         Arc::new(o::extract_equijoin_predicate::ExtractEquijoinPredicate::new()),
@@ -194,8 +210,8 @@ impl Binder {
         let rowtime = (0..schema.fields().len()).map(|i| if watermark.is_some_and(|(at, _)| at == i) { RowTime::Yes } else { RowTime::No }).collect();
         self.register(&definition.name, &schema)?;
         let index = self.plan.sources.len();
-        let named = Named { kind: Kind::Source(index), schema: Arc::clone(&schema), rowtime, delay: watermark.map(|(_, delay)| delay) };
-        self.named.insert(definition.name.clone(), named);
+        let named = Named::new(Kind::Source(index), Arc::clone(&schema), rowtime, watermark.map(|(_, delay)| delay));
+        self.named.insert(definition.name.clone(), Named { primary_key: definition.primary_key.clone(), ..named });
         self.plan.sources.push(SourcePlan { name: definition.name.clone(), columns, format, metadata, prepare, schema, watermark, idle_timeout, connector, options });
         Ok(())
     }
@@ -230,12 +246,12 @@ impl Binder {
         self.register(raw, raw_schema)?;
         let mut names: HashMap<String, Named> = HashMap::new();
         let rowtime = vec![RowTime::No; raw_schema.fields().len()];
-        names.insert(raw.to_owned(), Named { kind: Kind::Source(0), schema: Arc::clone(raw_schema), rowtime, delay: None });
+        names.insert(raw.to_owned(), Named::new(Kind::Source(0), Arc::clone(raw_schema), rowtime, None));
         let sql = format!("SELECT {} FROM {}", selected.join(", "), quote(raw));
         let state = self.context.state();
         let plan = futures::executor::block_on(state.create_logical_plan(&sql)).and_then(|plan| state.optimize(&plan));
         let plan = plan.map_err(|e| Error::invalid("PLAN0002", first_line(&e)))?;
-        let lowered = Lowering { context: &self.context, names: &names, owner: raw, operators: 0 }.lower(&plan)?;
+        let lowered = lowering(&self.context, &names, raw, Emission::default()).lower(&plan)?;
         Ok((lowered.steps, lowered.schema))
     }
 
@@ -246,7 +262,7 @@ impl Binder {
         self.context
             .register_table(datafusion::common::TableReference::bare(definition.name.as_str()), Arc::clone(&table) as _)
             .map_err(|e| at(&definition.place, &definition.name, e))?;
-        self.named.insert(definition.name.clone(), Named { kind: Kind::Static, schema, rowtime: vec![], delay: None });
+        self.named.insert(definition.name.clone(), Named::new(Kind::Static, schema, vec![], None));
         self.plan.statics.push(table);
         Ok(())
     }
@@ -259,12 +275,14 @@ impl Binder {
         let reads_stream = query.inputs.iter().any(|input| self.named.rowtime(input).is_some());
         let (kind, rowtime, delay) = if reads_stream {
             let optimized = self.context.state().optimize(&logical).map_err(|e| planned(&query.place, &owner, &e))?;
-            let lowered = Lowering { context: &self.context, names: &self.named, owner: name, operators: 0 }.lower(&optimized)?;
-            (Kind::View(Box::new(logical)), lowered.rowtime, self.named.get(&lowered.input).and_then(|n| n.delay))
+            let mut lowering = lowering(&self.context, &self.named, name, emission(query));
+            let lowered = lowering.lower(&optimized)?;
+            let parts = std::mem::take(&mut lowering.parts);
+            (Kind::View(Box::new(logical)), lowered.rowtime.clone(), self.delay(&lowered, &parts))
         } else {
             (Kind::View(Box::new(logical)), vec![], None)
         };
-        self.named.insert(name.to_owned(), Named { kind, schema, rowtime, delay });
+        self.named.insert(name.to_owned(), Named::new(kind, schema, rowtime, delay));
         Ok(())
     }
 
@@ -275,8 +293,9 @@ impl Binder {
         let logical = self.query(&definition.query, &owner)?;
         let state = self.context.state();
         let optimized = state.optimize(&logical).map_err(|e| planned(&definition.query.place, &owner, &e))?;
-        let lowered =
-            Lowering { context: &self.context, names: &self.named, owner: &definition.name, operators: 0 }.lower(&optimized).map_err(|e| placed(e, &definition.query.place))?;
+        let mut lowering = lowering(&self.context, &self.named, &definition.name, emission(&definition.query));
+        let lowered = lowering.lower(&optimized).map_err(|e| placed(e, &definition.query.place))?;
+        let parts = std::mem::take(&mut lowering.parts);
         let schema: SchemaRef = Arc::new(Schema::new(lowered.schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), f.is_nullable())).collect::<Vec<_>>()));
         let mut seen = std::collections::HashSet::new();
         for field in schema.fields() {
@@ -293,18 +312,17 @@ impl Binder {
                 return Err(at(&definition.place, &owner, format!("PARTITIONED BY names \"{column}\", which the query does not select")).hint(hint));
             }
         }
-        let (input, delay) = match self.named.get(&lowered.input) {
-            Some(Named { kind: Kind::Source(index), delay, .. }) => (Input::Source(*index), *delay),
-            Some(Named { kind: Kind::Table(index), delay, .. }) => (Input::Table(*index), *delay),
-            _ => return Err(Error::internal("PLAN0099", format!("{owner} reads \"{}\", which is no stream", lowered.input))),
-        };
+        let delay = self.delay(&lowered, &parts);
+        let key = self.key(&lowered, definition, &owner)?;
+        self.parts(parts, definition, &owner)?;
+        let inputs = self.inputs(&lowered, &owner)?;
         let (check, rules) = self.constraints(definition, &schema, &owner)?;
         self.register(&definition.name, &schema)?;
-        let named = Named { kind: Kind::Table(self.plan.tables.len()), schema: Arc::clone(&schema), rowtime: lowered.rowtime.clone(), delay };
-        self.named.insert(definition.name.clone(), named);
+        let named = Named::new(Kind::Table(self.plan.tables.len()), Arc::clone(&schema), lowered.rowtime.clone(), delay);
+        self.named.insert(definition.name.clone(), Named { key: key.clone(), primary_key: definition.primary_key.clone(), ..named });
         self.plan.tables.push(TablePlan {
             name: definition.name.clone(),
-            input,
+            inputs,
             steps: lowered.steps,
             check,
             rules,
@@ -312,12 +330,84 @@ impl Binder {
             partitioned_by: definition.partitioned_by.clone(),
             zone,
             stored: true,
+            key,
+            hold: lowered.hold,
             options,
-            rowtime: lowered.rowtime.iter().map(|time| *time == RowTime::Yes).collect(),
+            rowtime: lowered.rowtime.iter().map(|time| time.is_time()).collect(),
             aggregated: lowered.aggregated,
             logical: optimized,
             sql: definition.query.text.clone(),
         });
+        Ok(())
+    }
+
+    /// The streams a query reads, parts of it among them.
+    fn inputs(&self, lowered: &Lowered, owner: &str) -> Result<Vec<Input>> {
+        let input = |name: &String| match self.named.get(name).map(|named| &named.kind) {
+            Some(Kind::Source(index)) => Ok(Input::Source(*index)),
+            Some(Kind::Table(index)) => Ok(Input::Table(*index)),
+            _ => Err(Error::internal("PLAN0099", format!("{owner} reads \"{name}\", which is no stream"))),
+        };
+        lowered.inputs.iter().map(input).collect()
+    }
+
+    /// The greatest delay of the streams that a query reads in the end.
+    fn delay(&self, lowered: &Lowered, parts: &[Part]) -> Option<i64> {
+        let of = |name: &String| match parts.iter().find(|part| &part.name == name) {
+            Some(part) => self.delay(&part.lowered, parts),
+            None => self.named.get(name).and_then(|named| named.delay),
+        };
+        lowered.inputs.iter().filter_map(of).max()
+    }
+
+    /// For results that change: the columns that name a row, all of which must be selected.
+    fn key(&self, lowered: &Lowered, definition: &TableDef, owner: &str) -> Result<Option<Vec<usize>>> {
+        let Some(columns) = &lowered.key else { return Ok(None) };
+        if !definition.primary_key.is_empty() {
+            let at = |name: &String| lowered.schema.index_of(name).map_err(|e| at(&definition.place, owner, e));
+            return definition.primary_key.iter().map(at).collect::<Result<Vec<_>>>().map(Some);
+        }
+        let mut key = Vec::new();
+        for column in columns {
+            match column {
+                KeyColumn::At(index) if !key.contains(index) => key.push(*index),
+                KeyColumn::At(_) => {}
+                KeyColumn::Lost(name) => {
+                    let message = format!("its results change, and \"{name}\", which is needed to tell its rows apart, is not selected");
+                    return Err(at(&definition.query.place, owner, message)
+                        .hint(format!("Select {name} as well, or say what names a row: CREATE TABLE {} (PRIMARY KEY (…) NOT ENFORCED) AS …", definition.name)));
+                }
+            }
+        }
+        Ok(Some(key))
+    }
+
+    /// Parts of a query as tables of which nothing is kept.
+    fn parts(&mut self, parts: Vec<Part>, definition: &TableDef, owner: &str) -> Result<()> {
+        for Part { name, lowered } in parts {
+            let inputs = self.inputs(&lowered, owner)?;
+            let schema: SchemaRef = Arc::new(Schema::new(lowered.schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), f.is_nullable())).collect::<Vec<_>>()));
+            let named = Named::new(Kind::Table(self.plan.tables.len()), Arc::clone(&schema), lowered.rowtime.clone(), None);
+            self.named.insert(name.clone(), named);
+            self.plan.tables.push(TablePlan {
+                name,
+                inputs,
+                steps: lowered.steps,
+                check: vec![],
+                rules: vec![],
+                schema,
+                partitioned_by: vec![],
+                zone: Zone::default(),
+                stored: false,
+                key: lowered.key.map(|_| vec![]),
+                hold: lowered.hold,
+                options: Options::new(owner.to_owned(), std::collections::BTreeMap::new()),
+                rowtime: lowered.rowtime.iter().map(|time| time.is_time()).collect(),
+                aggregated: lowered.aggregated,
+                logical: LogicalPlan::EmptyRelation(datafusion::logical_expr::EmptyRelation { produce_one_row: false, schema: Arc::new(datafusion::common::DFSchema::empty()) }),
+                sql: definition.query.text.clone(),
+            });
+        }
         Ok(())
     }
 
@@ -367,16 +457,17 @@ impl Binder {
         }
         let state = self.context.state();
         let optimized = self.scan(name).and_then(|scan| state.optimize(&scan)).map_err(|e| planned(place, owner, &e))?;
-        let lowered = Lowering { context: &self.context, names: &self.named, owner: name, operators: 0 }.lower(&optimized).map_err(|e| placed(e, place))?;
-        let input = match self.named.get(&lowered.input).map(|named| &named.kind) {
-            Some(Kind::Source(index)) => Input::Source(*index),
-            Some(Kind::Table(index)) => Input::Table(*index),
-            _ => return Err(Error::internal("PLAN0099", format!("{owner} reads \"{}\", which is no stream", lowered.input))),
-        };
+        let mut lowering = lowering(&self.context, &self.named, name, Emission::default());
+        let lowered = lowering.lower(&optimized).map_err(|e| placed(e, place))?;
+        if !lowering.parts.is_empty() {
+            return Err(at(place, owner, format!("\"{name}\" is a view that joins streams")).hint("Make it a table, and let the sink follow that."));
+        }
+        let inputs = self.inputs(&lowered, owner)?;
+        let key = self.named.get(name).and_then(|named| named.key.clone());
         let fields: Vec<Field> = lowered.schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), f.is_nullable())).collect();
         self.plan.tables.push(TablePlan {
             name: name.to_owned(),
-            input,
+            inputs,
             steps: lowered.steps,
             check: vec![],
             rules: vec![],
@@ -384,8 +475,10 @@ impl Binder {
             partitioned_by: vec![],
             zone: Zone::default(),
             stored: false,
+            key,
+            hold: lowered.hold,
             options: Options::new(owner, std::collections::BTreeMap::new()),
-            rowtime: lowered.rowtime.iter().map(|time| *time == RowTime::Yes).collect(),
+            rowtime: lowered.rowtime.iter().map(|time| time.is_time()).collect(),
             aggregated: lowered.aggregated,
             logical: optimized,
             sql: format!("SELECT * FROM {}", quote(name)),
@@ -408,7 +501,7 @@ impl Binder {
                 None => self.scan(name).map_err(|e| fail(&e))?,
             };
             let node: LogicalPlan = match &relation.kind {
-                RelationKind::Deduplicate { key, within_micros } => {
+                RelationKind::Deduplicate { key, keep, within_micros } => {
                     let within = within_micros.or(named.delay).unwrap_or(0).max(1);
                     let time = dedup_time(named, within).map_err(|(message, hint)| at(&relation.place, owner, message).hint(hint))?;
                     for column in key {
@@ -421,15 +514,29 @@ impl Binder {
                             return Err(at(&relation.place, owner, format!("KEY names \"{column}\", which is not a column")).hint(hint));
                         }
                     }
-                    let node = DedupNode { input, key: key.clone(), time, within, id: format!("{owner}#{index}") };
+                    let node = DedupNode { input, key: key.clone(), time, within, keep_last: *keep == Keep::Last, id: format!("{owner}#{index}") };
                     LogicalPlan::Extension(Extension { node: Arc::new(node) })
                 }
                 RelationKind::Tumble { column, size_micros, offset_micros } => {
-                    window(input, column, WindowKind::Tumble { size: *size_micros, offset: *offset_micros }, &relation.place, owner)?
+                    window(input, column, WindowKind::Tumble { size: *size_micros, offset: *offset_micros }, &[], &relation.place, owner)?
                 }
                 RelationKind::Hop { column, slide_micros, size_micros, offset_micros } => {
                     let kind = WindowKind::Hop { slide: *slide_micros, size: *size_micros, offset: *offset_micros };
-                    window(input, column, kind, &relation.place, owner)?
+                    window(input, column, kind, &[], &relation.place, owner)?
+                }
+                RelationKind::Cumulate { column, step_micros, size_micros, offset_micros } => {
+                    let kind = WindowKind::Cumulate { step: *step_micros, size: *size_micros, offset: *offset_micros };
+                    window(input, column, kind, &[], &relation.place, owner)?
+                }
+                RelationKind::Session { column, partition_by, gap_micros } => {
+                    window(input, column, WindowKind::Session { gap: *gap_micros }, partition_by, &relation.place, owner)?
+                }
+                RelationKind::AsOf { time } => {
+                    let time = match time {
+                        AsOfTime::Column { relation, column } => Some((relation.clone(), column.clone())),
+                        AsOfTime::Processing => None,
+                    };
+                    LogicalPlan::Extension(Extension { node: Arc::new(AsOfNode { input, time }) })
                 }
             };
             let aliased = SubqueryAlias::try_new(Arc::new(node), relation.placeholder.as_str()).map_err(|e| fail(&e))?;
@@ -466,12 +573,12 @@ impl Binder {
     }
 }
 
-fn window(input: LogicalPlan, column: &str, kind: WindowKind, place: &Place, owner: &str) -> Result<LogicalPlan> {
+fn window(input: LogicalPlan, column: &str, kind: WindowKind, partition_by: &[String], place: &Place, owner: &str) -> Result<LogicalPlan> {
     if let Some(name) = WINDOW_COLUMNS.iter().find(|name| input.schema().fields().iter().any(|f| f.name() == *name)) {
         let message = format!("a window adds the column \"{name}\", and its input has one of that name");
         return Err(at(place, owner, message).hint(format!("Give the input's another name where it is selected: {name} AS …")));
     }
-    let node = WindowNode::try_new(input, column.to_owned(), kind).map_err(|e| at(place, owner, first_line(&e)))?;
+    let node = WindowNode::try_new(input, column.to_owned(), kind, partition_by.to_vec()).map_err(|e| at(place, owner, first_line(&e)))?;
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
 }
 
@@ -481,7 +588,7 @@ fn dedup_time(named: &Named, within: i64) -> std::result::Result<String, (String
     let buckets = WindowKind::Tumble { size: within, offset: 0 };
     let name = |index: usize| named.schema.field(index).name().clone();
     let safe = |time: &RowTime| match time {
-        RowTime::Yes => true,
+        RowTime::Yes | RowTime::EndOf(_) | RowTime::TimeOf(_) => true,
         RowTime::StartOf(inner) => buckets.ends_with(*inner),
         RowTime::No => false,
     };
@@ -494,6 +601,19 @@ fn dedup_time(named: &Named, within: i64) -> std::result::Result<String, (String
             "Select window_time as well (and group by it): it is the event time of a window's rows.",
         )),
         None => Err(("DEDUPLICATE needs event time, and its input has none".to_owned(), "Declare WATERMARK FOR on the source.")),
+    }
+}
+
+fn lowering<'a>(context: &'a SessionContext, names: &'a dyn Names, owner: &'a str, emission: Emission) -> Lowering<'a> {
+    Lowering { context, names, owner, operators: 0, emission, parts: vec![] }
+}
+
+/// When a query's results come, as its last clauses say.
+fn emission(query: &QueryDef) -> Emission {
+    let lateness = query.allowed_lateness_micros.unwrap_or(0);
+    match query.emit {
+        Emit::OnChange => Emission { on_change: true, early: None, lateness },
+        Emit::OnClose { early_micros } => Emission { on_change: false, early: early_micros, lateness },
     }
 }
 

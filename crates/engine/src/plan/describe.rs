@@ -34,6 +34,8 @@ pub fn step(step: &Step) -> String {
             match spec.kind {
                 WindowKind::Tumble { size, .. } => format!("assign windows of {} on {time}", interval(size)),
                 WindowKind::Hop { slide, size, .. } => format!("assign windows of {} every {} on {time}", interval(size), interval(slide)),
+                WindowKind::Cumulate { step, size, .. } => format!("assign windows that grow by {} up to {} on {time}", interval(step), interval(size)),
+                WindowKind::Session { gap } => format!("assign sessions with a gap of {} on {time}", interval(gap)),
             }
         }
         Step::Lookup(lookup) => format!("look up in a static table, giving {} columns", lookup.schema().fields().len()),
@@ -42,6 +44,8 @@ pub fn step(step: &Step) -> String {
             interval(spec.within),
             if spec.key.len() == 1 { "one key column".to_owned() } else { format!("{} key columns", spec.key.len()) }
         ),
+        Step::Operator(spec) => spec.describe(),
+        Step::Expand(spec) => format!("once for each of {} grouping sets", spec.sets.len()),
         Step::Aggregate(spec) => {
             let groups: Vec<&str> = spec
                 .groups

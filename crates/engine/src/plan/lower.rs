@@ -4,30 +4,59 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, JoinType};
-use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan};
-use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
+use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::physical_plan::expressions::{CastExpr, Column};
 use datafusion::prelude::SessionContext;
 use watershed_types::{Error, Result};
 
-use super::nodes::{DedupNode, WindowKind, WindowNode};
-use crate::operator::{AggregateSpec, AssignSpec, DedupSpec, GroupColumn, LookupSpec, Step, WindowBounds};
+use super::nodes::{AsOfNode, DedupNode, WindowKind, WindowNode};
+use crate::operator::{AssignSpec, DedupSpec, LookupSpec, Step};
 
 /// A lowered (part of a) query.
 pub struct Lowered {
-    /// The stream it reads, by name.
-    pub input: String,
-    /// What is done with it.
+    /// The streams it reads, by name; several only if its first step takes several.
+    pub inputs: Vec<String>,
+    /// What is done with them.
     pub steps: Vec<Step>,
     /// Its columns.
     pub schema: SchemaRef,
     /// What its columns are to event time.
     pub rowtime: Vec<RowTime>,
-    /// True once windows were aggregated.
+    /// True once an operator made rows of others.
     pub aggregated: bool,
-    /// The windows that rows were assigned to last.
-    pub window: Option<WindowKind>,
+    /// For a changelog: the columns that name its rows.
+    pub key: Option<Vec<KeyColumn>>,
+    /// How far its rows' event time may be behind the watermark of its inputs, microseconds.
+    pub hold: i64,
+}
+
+/// A column of a changelog's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyColumn {
+    /// It is this column.
+    At(usize),
+    /// It had this name, and is not selected any more.
+    Lost(String),
+}
+
+/// A part of a query that runs as a table of its own, of which nothing is kept.
+pub struct Part {
+    /// Its name: the table's, and a number.
+    pub name: String,
+    /// What it does.
+    pub lowered: Lowered,
+}
+
+/// When the results of a query come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Emission {
+    /// With every change, as a changelog.
+    pub on_change: bool,
+    /// Before a window closes, every so often, microseconds.
+    pub early: Option<i64>,
+    /// For how long after its end a window takes rows, microseconds.
+    pub lateness: i64,
 }
 
 /// What a column is to event time.
@@ -40,12 +69,34 @@ pub enum RowTime {
     /// The start of such a window. Its rows come until the watermark has reached its end, so it is event time only for
     /// windows that never end in between.
     StartOf(WindowKind),
+    /// The end of such a window; event time too.
+    EndOf(WindowKind),
+    /// A millisecond before the end of such a window; event time too.
+    TimeOf(WindowKind),
+}
+
+impl RowTime {
+    /// True if the watermark speaks of it.
+    pub fn is_time(self) -> bool {
+        matches!(self, RowTime::Yes | RowTime::EndOf(_) | RowTime::TimeOf(_))
+    }
+    /// The windows it is of.
+    pub fn window(self) -> Option<WindowKind> {
+        match self {
+            RowTime::StartOf(kind) | RowTime::EndOf(kind) | RowTime::TimeOf(kind) => Some(kind),
+            RowTime::No | RowTime::Yes => None,
+        }
+    }
 }
 
 /// What the lowering must know of names.
 pub trait Names {
     /// What the columns of a stream are to event time; `None` if the name is no stream (a static table).
     fn rowtime(&self, stream: &str) -> Option<Vec<RowTime>>;
+    /// For a changelog: the columns that name its rows.
+    fn key(&self, stream: &str) -> Option<Vec<usize>>;
+    /// The columns by which a later row takes the place of an earlier one, if the stream declares some.
+    fn primary_key(&self, stream: &str) -> Vec<String>;
 }
 
 /// Lowers one query.
@@ -58,6 +109,10 @@ pub struct Lowering<'a> {
     pub owner: &'a str,
     /// How many operators were made so far.
     pub operators: usize,
+    /// When results come.
+    pub emission: Emission,
+    /// Parts that run as tables of their own, inputs before users.
+    pub parts: Vec<Part>,
 }
 
 pub(super) fn invalid(owner: &str, message: impl std::fmt::Display) -> Error {
@@ -65,18 +120,18 @@ pub(super) fn invalid(owner: &str, message: impl std::fmt::Display) -> Error {
 }
 
 impl Lowering<'_> {
-    fn physical(&self, expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+    pub(super) fn physical(&self, expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         let state = self.context.state();
         create_physical_expr(expression, schema, state.execution_props(), &Default::default()).map_err(|e| invalid(self.owner, e))
     }
 
-    fn operator_id(&mut self, kind: &str) -> String {
+    pub(super) fn operator_id(&mut self, kind: &str) -> String {
         self.operators += 1;
         format!("{}/{}:{kind}", self.owner, self.operators)
     }
 
     /// True if nothing below reads a stream.
-    fn is_static(&self, plan: &LogicalPlan) -> bool {
+    pub(super) fn is_static(&self, plan: &LogicalPlan) -> bool {
         let mut streaming = false;
         let _ = datafusion::common::tree_node::TreeNode::apply(plan, |node| {
             if let LogicalPlan::TableScan(scan) = node {
@@ -87,7 +142,7 @@ impl Lowering<'_> {
         !streaming
     }
 
-    /// Lowers a plan whose leaves include exactly one stream.
+    /// Lowers a plan whose leaves include at least one stream.
     pub fn lower(&mut self, plan: &LogicalPlan) -> Result<Lowered> {
         match plan {
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
@@ -104,7 +159,13 @@ impl Lowering<'_> {
                     schema = Arc::new(schema.project(projection).map_err(|e| invalid(self.owner, e))?);
                     steps.push(Step::pick(projection, Arc::clone(&schema), &scan.source.schema()));
                 }
-                let mut lowered = Lowered { input: name.to_owned(), steps, schema, rowtime, aggregated: false, window: None };
+                let place = |column: usize| match &scan.projection {
+                    None => Some(column),
+                    Some(projection) => projection.iter().position(|kept| *kept == column),
+                };
+                let named = |column: usize| place(column).map_or_else(|| KeyColumn::Lost(scan.source.schema().field(column).name().clone()), KeyColumn::At);
+                let key = self.names.key(name).map(|key| key.into_iter().map(named).collect());
+                let mut lowered = Lowered { inputs: vec![name.to_owned()], steps, schema, rowtime, aggregated: false, key, hold: 0 };
                 for filter in &scan.filters {
                     lowered.steps.push(Step::Filter(self.physical(filter, &scan.projected_schema)?));
                 }
@@ -115,11 +176,17 @@ impl Lowering<'_> {
                 let input = projection.input.schema();
                 let expressions = projection.expr.iter().map(|e| self.physical(e, input)).collect::<Result<Vec<_>>>()?;
                 lowered.rowtime = expressions.iter().map(|e| passed_through(e).map_or(RowTime::No, |i| lowered.rowtime[i])).collect();
+                let lost = |column: usize| KeyColumn::Lost(lowered.schema.field(column).name().clone());
+                let place = |column: usize| expressions.iter().position(|e| passed_through(e) == Some(column)).map_or_else(|| lost(column), KeyColumn::At);
+                lowered.key = lowered.key.map(|key| key.into_iter().map(|column| if let KeyColumn::At(at) = column { place(at) } else { column }).collect());
                 lowered.schema = Arc::new(projection.schema.as_arrow().clone());
                 lowered.steps.push(Step::Project { expressions, schema: Arc::clone(&lowered.schema) });
                 Ok(lowered)
             }
             LogicalPlan::Filter(filter) => {
+                if let LogicalPlan::Window(window) = filter.input.as_ref() {
+                    return self.lower_over(window, Some(&filter.predicate));
+                }
                 let mut lowered = self.lower(&filter.input)?;
                 lowered.steps.push(Step::Filter(self.physical(&filter.predicate, filter.input.schema())?));
                 Ok(lowered)
@@ -129,6 +196,8 @@ impl Lowering<'_> {
                     self.lower_dedup(dedup)
                 } else if let Some(window) = extension.node.as_any().downcast_ref::<WindowNode>() {
                     self.lower_window(window)
+                } else if let Some(marker) = extension.node.as_any().downcast_ref::<AsOfNode>() {
+                    self.lower(&marker.input)
                 } else {
                     Err(invalid(self.owner, format!("{} cannot run as a stream", extension.node.name())))
                 }
@@ -140,14 +209,19 @@ impl Lowering<'_> {
             LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
                 Err(invalid(self.owner, "ORDER BY and LIMIT need an end, and a stream has none").hint("Leave them to the queries that read the table."))
             }
-            LogicalPlan::Union(_) => Err(invalid(self.owner, "UNION of streams is not available").hint("Write one table per stream, and a union in the query that reads them.")),
-            LogicalPlan::Window(_) => Err(invalid(self.owner, "OVER (…) is not available on streams").hint("Aggregate in TUMBLE or HOP windows.")),
+            LogicalPlan::Union(union) => self.lower_union(union),
+            LogicalPlan::Window(window) => self.lower_over(window, None),
             other => Err(invalid(self.owner, format!("{} cannot run as a stream", other.display()))),
         }
     }
 
     fn lower_dedup(&mut self, node: &DedupNode) -> Result<Lowered> {
-        let mut lowered = self.lower(&node.input)?;
+        if node.keep_last {
+            return self.lower_keep_last(node);
+        }
+        let lowered = self.lower(&node.input)?;
+        let mut lowered = self.settled(lowered);
+        self.refuse_changes(&lowered, "DEDUPLICATE")?;
         let key = node.key.iter().map(|name| lowered.schema.index_of(name).map_err(|e| invalid(self.owner, e))).collect::<Result<Vec<_>>>()?;
         let time = lowered.schema.index_of(&node.time).map_err(|e| invalid(self.owner, e))?;
         if lowered.aggregated {
@@ -161,14 +235,15 @@ impl Lowering<'_> {
 
     fn lower_window(&mut self, node: &WindowNode) -> Result<Lowered> {
         use datafusion::logical_expr::UserDefinedLogicalNodeCore;
-        let mut lowered = self.lower(&node.input)?;
+        let lowered = self.lower(&node.input)?;
+        let mut lowered = self.settled(lowered);
         let time = lowered.schema.index_of(&node.time).map_err(|e| invalid(self.owner, e))?;
         let known = || {
-            let times = lowered.schema.fields().iter().zip(&lowered.rowtime).filter(|(_, r)| **r == RowTime::Yes);
+            let times = lowered.schema.fields().iter().zip(&lowered.rowtime).filter(|(_, r)| r.is_time());
             times.map(|(f, _)| f.name().as_str()).collect::<Vec<_>>().join(", ")
         };
         match lowered.rowtime[time] {
-            RowTime::Yes => {}
+            RowTime::Yes | RowTime::EndOf(_) | RowTime::TimeOf(_) => {}
             RowTime::StartOf(inner) if node.kind.ends_with(inner) => {}
             RowTime::StartOf(_) => {
                 let message = format!("\"{}\" is the start of a window whose rows come when it ends, and windows over its starts may end before", node.time);
@@ -186,79 +261,14 @@ impl Lowering<'_> {
                 return Err(invalid(self.owner, format!("a window needs an event-time column, and \"{}\" is not one", node.time)).hint(hint));
             }
         }
+        let input = Arc::clone(&lowered.schema);
         lowered.schema = Arc::new(node.schema().as_arrow().clone());
-        lowered.rowtime.extend([RowTime::StartOf(node.kind), RowTime::Yes, RowTime::Yes]);
-        lowered.window = Some(node.kind);
+        if let WindowKind::Session { gap } = node.kind {
+            return self.lower_session(lowered, node, input, time, gap);
+        }
+        lowered.rowtime.extend([RowTime::StartOf(node.kind), RowTime::EndOf(node.kind), RowTime::TimeOf(node.kind)]);
         lowered.steps.push(Step::Assign(AssignSpec { time, kind: node.kind, schema: Arc::clone(&lowered.schema) }));
         Ok(lowered)
-    }
-
-    fn lower_aggregate(&mut self, aggregate: &Aggregate) -> Result<Lowered> {
-        let mut lowered = self.lower(&aggregate.input)?;
-        let input = aggregate.input.schema();
-        let mut groups = Vec::new();
-        let (mut has_start, mut has_end) = (false, false);
-        for expression in &aggregate.group_expr {
-            if matches!(expression, Expr::GroupingSet(_)) {
-                return Err(invalid(self.owner, "GROUPING SETS, ROLLUP and CUBE are not available on streams"));
-            }
-            let physical = self.physical(expression, input)?;
-            let name = passed_through(&physical).map(|i| (i, lowered.schema.field(i).name().clone()));
-            let is_time = name.as_ref().is_some_and(|(i, _)| lowered.rowtime[*i] != RowTime::No);
-            let group = match name {
-                Some((_, name)) if is_time && name == "window_start" => {
-                    has_start = true;
-                    GroupColumn::WindowStart(physical)
-                }
-                Some((_, name)) if is_time && name == "window_end" => {
-                    has_end = true;
-                    GroupColumn::WindowEnd(physical)
-                }
-                Some((_, name)) if is_time && name == "window_time" => GroupColumn::WindowTime(physical),
-                _ => GroupColumn::Key(physical),
-            };
-            groups.push(group);
-        }
-        if !has_start && !has_end {
-            return Err(invalid(self.owner, "an aggregate over a stream needs a window, or it would never be finished")
-                .hint("Write FROM TUMBLE(stream, event_time, INTERVAL '1 minute') … GROUP BY window_start, window_end, …"));
-        }
-        // The optimizer keeps only the window columns that are used: one of them and the size say the rest.
-        let window = lowered.window.ok_or_else(|| invalid(self.owner, "the window columns do not come from TUMBLE or HOP"))?;
-        let of_group = |group: &GroupColumn| match group {
-            GroupColumn::WindowStart(_) => RowTime::StartOf(window),
-            GroupColumn::WindowEnd(_) | GroupColumn::WindowTime(_) => RowTime::Yes,
-            GroupColumn::Key(_) => RowTime::No,
-        };
-        let mut rowtime: Vec<RowTime> = groups.iter().map(of_group).collect();
-        let size = window.size();
-        let column = |name: &str| lowered.schema.index_of(name).ok().filter(|i| lowered.rowtime[*i] != RowTime::No);
-        let bounds = match (column("window_start"), column("window_end")) {
-            (Some(index), _) => WindowBounds::FromStart { index, size },
-            (None, Some(index)) => WindowBounds::FromEnd { index, size },
-            (None, None) => return Err(invalid(self.owner, "GROUP BY needs window_start or window_end")),
-        };
-        let physical_schema = input.as_arrow();
-        let state = self.context.state();
-        let mut functions = Vec::new();
-        let mut filters = Vec::new();
-        for expression in &aggregate.aggr_expr {
-            let planning = Default::default();
-            let lowered = LoweredAggregateBuilder::new(expression, input, physical_schema, state.execution_props(), &planning);
-            let lowered = lowered.build().map_err(|e| invalid(self.owner, e))?;
-            functions.push(lowered.aggregate);
-            filters.push(lowered.filter);
-            rowtime.push(RowTime::No);
-        }
-        let schema = Arc::new(aggregate.schema.as_arrow().clone());
-        let fingerprint = format!(
-            "aggregate windows={window:?} groups={:?} functions={:?}",
-            groups.iter().map(|g| g.expression().to_string()).collect::<Vec<_>>(),
-            functions.iter().map(|f| f.name().to_owned()).collect::<Vec<_>>()
-        );
-        let id = self.operator_id("window");
-        lowered.steps.push(Step::Aggregate(AggregateSpec { id, fingerprint, bounds, groups, functions, filters, schema: Arc::clone(&schema) }));
-        Ok(Lowered { schema, rowtime, aggregated: true, ..lowered })
     }
 
     fn lower_join(&mut self, join: &Join) -> Result<Lowered> {
@@ -266,9 +276,7 @@ impl Lowering<'_> {
         let stream_left = match (left_static, right_static) {
             (false, true) => true,
             (true, false) => false,
-            (false, false) => {
-                return Err(invalid(self.owner, "a join of two streams is not available").hint("Join the stream with a static table (CREATE STATIC TABLE …)."));
-            }
+            (false, false) => return self.lower_stream_join(join),
             (true, true) => return Err(invalid(self.owner, "joins only static tables")),
         };
         let supported = matches!(
@@ -305,7 +313,15 @@ impl Lowering<'_> {
         let keeps_only_stream = matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti | JoinType::RightSemi | JoinType::RightAnti);
         let table_columns = table.schema().fields().len();
         let mut rowtime = lowered.rowtime.clone();
+        let mut key = lowered.key.clone();
         if !keeps_only_stream {
+            if !stream_left {
+                for column in key.iter_mut().flatten() {
+                    if let KeyColumn::At(at) = column {
+                        *at += table_columns;
+                    }
+                }
+            }
             let others = vec![RowTime::No; table_columns];
             rowtime = if stream_left { [rowtime, others].concat() } else { [others, rowtime].concat() };
         }
@@ -325,12 +341,12 @@ impl Lowering<'_> {
         };
         let mut steps = lowered.steps;
         steps.push(Step::Lookup(Arc::new(crate::operator::Lookup::build(spec).map_err(|e| invalid(self.owner, e))?)));
-        Ok(Lowered { steps, schema, rowtime, ..lowered })
+        Ok(Lowered { steps, schema, rowtime, key, ..lowered })
     }
 }
 
 /// If an expression is a column, perhaps cast between timestamps of one unit: its index.
-fn passed_through(expression: &Arc<dyn PhysicalExpr>) -> Option<usize> {
+pub(super) fn passed_through(expression: &Arc<dyn PhysicalExpr>) -> Option<usize> {
     if let Some(column) = (expression.as_ref() as &dyn std::any::Any).downcast_ref::<Column>() {
         return Some(column.index());
     }

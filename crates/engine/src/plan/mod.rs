@@ -11,6 +11,7 @@
 //! I1: a table's steps are a straight line from one streaming input; everything else it joins is static.
 //! I2: an operator's id and fingerprint depend on the SQL alone, so that its state finds it again.
 
+mod aggregates;
 mod batch;
 mod bind;
 pub mod describe;
@@ -18,6 +19,7 @@ mod functions;
 mod lower;
 mod nodes;
 mod provider;
+mod streams;
 
 use std::sync::Arc;
 
@@ -31,6 +33,7 @@ use watershed_types::{Options, Zone};
 pub use batch::{Batch, Guard, HIDDEN_ORDINAL, HIDDEN_PARTITION, History, Meaning, Rounds, SourceHistory, batch};
 pub use bind::{StaticLoader, bind};
 pub use functions::TickTime;
+pub use lower::RowTime;
 pub use nodes::{DedupNode, WindowKind, WindowNode};
 pub use provider::{StaticTable, StreamTable};
 
@@ -99,8 +102,8 @@ pub struct Rule {
 pub struct TablePlan {
     /// Its name.
     pub name: String,
-    /// What it reads.
-    pub input: Input,
+    /// What it reads; several only if its first step takes several.
+    pub inputs: Vec<Input>,
     /// What is done with it.
     pub steps: Vec<Step>,
     /// Yields one boolean column per rule; empty without rules.
@@ -113,13 +116,19 @@ pub struct TablePlan {
     pub partitioned_by: Vec<String>,
     /// Its zone.
     pub zone: Zone,
-    /// False for a view that is here only because sinks follow it: nothing of it is kept in the lake.
+    /// False for a view that is here only because sinks follow it, and for a part of another table: nothing of it is kept
+    /// in the lake.
     pub stored: bool,
+    /// For a changelog: the columns that name its rows. Its rows come as inserts and deletes; `None` means that a row, once
+    /// there, never changes.
+    pub key: Option<Vec<usize>>,
+    /// How far its rows' event time may be behind the watermark of its inputs, microseconds.
+    pub hold: i64,
     /// What is left of its options for the lake.
     pub options: Options,
     /// Which columns are event time, passed through untouched.
     pub rowtime: Vec<bool>,
-    /// True if it aggregates windows: its rows are results, not input rows.
+    /// True if an operator made its rows of others: they are results, not input rows.
     pub aggregated: bool,
     /// The optimized logical plan, for `plan` and the batch lowering.
     pub logical: LogicalPlan,
@@ -140,12 +149,25 @@ pub struct SinkPlan {
 }
 
 impl Plan {
-    /// The source a table's rows come from in the end.
-    pub fn root_source(&self, table: usize) -> usize {
-        match self.tables[table].input {
-            Input::Source(source) => source,
-            Input::Table(input) => self.root_source(input),
+    /// The sources a table's rows come from in the end, each once, in the order of its inputs.
+    pub fn root_sources(&self, table: usize) -> Vec<usize> {
+        let mut roots = Vec::new();
+        for input in &self.tables[table].inputs {
+            let found = match *input {
+                Input::Source(source) => vec![source],
+                Input::Table(input) => self.root_sources(input),
+            };
+            for source in found {
+                if !roots.contains(&source) {
+                    roots.push(source);
+                }
+            }
         }
+        roots
+    }
+    /// The source a table's rows come from in the end, the first if there are several.
+    pub fn root_source(&self, table: usize) -> usize {
+        self.root_sources(table).first().copied().unwrap_or_default()
     }
     /// A table's or source's name.
     pub fn input_name(&self, input: Input) -> &str {

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::{DFSchema, DFSchemaRef, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
-/// Keeps the first row of each key.
+/// Keeps one row of each key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DedupNode {
     /// What to deduplicate.
@@ -22,6 +22,8 @@ pub struct DedupNode {
     pub time: String,
     /// For how long a key is remembered, microseconds of event time.
     pub within: i64,
+    /// True if it is the last row of each key that is kept, and not the first.
+    pub keep_last: bool,
     /// The operator's name in state and plans.
     pub id: String,
 }
@@ -33,29 +35,35 @@ pub enum WindowKind {
     Tumble { size: i64, offset: i64 },
     /// `size / slide` windows a row.
     Hop { slide: i64, size: i64, offset: i64 },
+    /// Up to `size / step` windows a row: they start together and end a step apart.
+    Cumulate { step: i64, size: i64, offset: i64 },
+    /// One window a row, as long as rows follow each other within the gap.
+    Session { gap: i64 },
 }
 
 impl WindowKind {
-    /// The window's length.
-    pub fn size(self) -> i64 {
+    /// The window's length, if all have the same.
+    pub fn size(self) -> Option<i64> {
         match self {
-            WindowKind::Tumble { size, .. } | WindowKind::Hop { size, .. } => size,
+            WindowKind::Tumble { size, .. } | WindowKind::Hop { size, .. } => Some(size),
+            WindowKind::Cumulate { .. } | WindowKind::Session { .. } => None,
         }
     }
 
-    /// How far apart its windows start, and where one of them does.
-    fn starts(self) -> (i64, i64) {
+    /// How far apart its windows start, and where one of them does, and how long they are.
+    fn starts(self) -> Option<(i64, i64, i64)> {
         match self {
-            WindowKind::Tumble { size, offset } => (size, offset),
-            WindowKind::Hop { slide, offset, .. } => (slide, offset),
+            WindowKind::Tumble { size, offset } => Some((size, offset, size)),
+            WindowKind::Hop { slide, offset, size } => Some((slide, offset, size)),
+            WindowKind::Cumulate { .. } | WindowKind::Session { .. } => None,
         }
     }
 
     /// True if a window of this kind that holds the start of an `inner` one never ends before that does: all its ends are
     /// starts of inner ones, which do not overlap.
     pub fn ends_with(self, inner: WindowKind) -> bool {
-        let ((step, start), (inner_step, inner_start)) = (self.starts(), inner.starts());
-        inner_step >= inner.size() && step % inner_step == 0 && (start + self.size() - inner_start) % inner_step == 0
+        let (Some((step, start, size)), Some((inner_step, inner_start, inner_size))) = (self.starts(), inner.starts()) else { return false };
+        inner_step >= inner_size && step % inner_step == 0 && (start + size - inner_start) % inner_step == 0
     }
 }
 
@@ -71,12 +79,14 @@ pub struct WindowNode {
     pub time: String,
     /// Which windows.
     pub kind: WindowKind,
+    /// For sessions: whose, by column name.
+    pub partition_by: Vec<String>,
     schema: DFSchemaRef,
 }
 
 impl WindowNode {
     /// Plans the assignment; the time column keeps its type in the window columns.
-    pub fn try_new(input: LogicalPlan, time: String, kind: WindowKind) -> Result<Self> {
+    pub fn try_new(input: LogicalPlan, time: String, kind: WindowKind, partition_by: Vec<String>) -> Result<Self> {
         let (_, field) = input.schema().qualified_field_with_unqualified_name(&time)?;
         let time_type = match field.data_type() {
             DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
@@ -89,7 +99,10 @@ impl WindowNode {
             fields.push((qualifier.clone(), Arc::new(Field::new(name, time_type.clone(), false))));
         }
         let schema = Arc::new(DFSchema::new_with_metadata(fields, Default::default())?);
-        Ok(Self { input, time, kind, schema })
+        for name in &partition_by {
+            input.schema().qualified_field_with_unqualified_name(name)?;
+        }
+        Ok(Self { input, time, kind, partition_by, schema })
     }
 }
 
@@ -104,6 +117,7 @@ macro_rules! by_debug {
 }
 by_debug!(DedupNode);
 by_debug!(WindowNode);
+by_debug!(AsOfNode);
 
 impl UserDefinedLogicalNodeCore for DedupNode {
     fn name(&self) -> &str {
@@ -130,6 +144,42 @@ impl UserDefinedLogicalNodeCore for DedupNode {
     }
 }
 
+/// Marks the versioned side of a temporal join.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AsOfNode {
+    /// The versions.
+    pub input: LogicalPlan,
+    /// The column of the other side whose time asks for a version, with its qualifier; `None` for processing time.
+    pub time: Option<(Option<String>, String)>,
+}
+
+impl UserDefinedLogicalNodeCore for AsOfNode {
+    fn name(&self) -> &str {
+        "AsOf"
+    }
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+    fn schema(&self) -> &DFSchemaRef {
+        self.input.schema()
+    }
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.time {
+            Some((_, column)) => write!(f, "AsOf: {column}"),
+            None => write!(f, "AsOf: PROCTIME()"),
+        }
+    }
+    fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        Ok(Self { input: inputs.swap_remove(0), ..self.clone() })
+    }
+    fn necessary_children_exprs(&self, _output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        Some(vec![(0..self.input.schema().fields().len()).collect()])
+    }
+}
+
 impl UserDefinedLogicalNodeCore for WindowNode {
     fn name(&self) -> &str {
         "AssignWindow"
@@ -149,10 +199,14 @@ impl UserDefinedLogicalNodeCore for WindowNode {
             WindowKind::Hop { slide, size, offset } => {
                 write!(f, "AssignWindow: HOP on {}, slide={slide}us, size={size}us, offset={offset}us", self.time)
             }
+            WindowKind::Cumulate { step, size, offset } => {
+                write!(f, "AssignWindow: CUMULATE on {}, step={step}us, size={size}us, offset={offset}us", self.time)
+            }
+            WindowKind::Session { gap } => write!(f, "AssignWindow: SESSION on {}, of [{}], gap={gap}us", self.time, self.partition_by.join(", ")),
         }
     }
     fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
-        Self::try_new(inputs.swap_remove(0), self.time.clone(), self.kind)
+        Self::try_new(inputs.swap_remove(0), self.time.clone(), self.kind, self.partition_by.clone())
     }
     fn necessary_children_exprs(&self, _output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         Some(vec![(0..self.input.schema().fields().len()).collect()])

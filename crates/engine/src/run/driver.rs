@@ -33,7 +33,7 @@ use super::status::{Meter, OperatorStatus, SharedStatus, SourceStatus};
 use super::table::{Segment, TableRun};
 use super::watermark::Watermarks;
 use crate::failpoint::reach;
-use crate::operator::{Refusal, Rows, StreamBatch};
+use crate::operator::{Refusal, StreamBatch, Until};
 use crate::plan::{Input, Plan};
 
 /// Ticks recorded one by one in a manifest; the last entry stands for all that follow.
@@ -121,6 +121,13 @@ pub struct Driver {
     records: u64,
     bytes: u64,
     ticks: u64,
+}
+
+/// What a table reads of one input in one tick.
+struct TableInput {
+    label: String,
+    batches: Vec<StreamBatch>,
+    refused: Vec<Refusal>,
 }
 
 #[derive(Default)]
@@ -434,28 +441,32 @@ impl Driver {
             records += intake.origin.records.len() as u64;
             let origin = Arc::new(intake.origin);
             let refused = intake.refused.into_iter().map(|r| refusal(&origin, r)).collect();
-            replayed.entry(table).or_default().push((label, StreamBatch { batch: intake.batch, rows: Rows::All, origin: Some(origin) }, refused));
+            replayed.entry(table).or_default().push((label, StreamBatch { origin: Some(origin), ..StreamBatch::results(intake.batch) }, refused));
         }
         let combined = self.combined_watermark();
         self.emitted_watermark = combined.max(self.emitted_watermark);
         let mut outputs: Vec<Vec<StreamBatch>> = Vec::with_capacity(self.parts.tables.len());
         for index in 0..self.parts.tables.len() {
-            let watermark = self.table_watermark(index);
-            let (main, refused) = match self.parts.plan.tables[index].input {
-                Input::Source(source) => (of_source[source].clone(), refused_of_source[source].clone()),
-                Input::Table(table) => (outputs[table].clone(), vec![]),
-            };
-            let label = self.parts.plan.input_name(self.parts.plan.tables[index].input).to_owned();
-            if let Input::Source(source) = self.parts.plan.tables[index].input {
-                self.open.accounts.entry((index, label.clone())).or_default().add(&passed_over[source]);
+            let until = Until { watermark: self.table_watermark(index), closing: last, now };
+            let mut inputs = Vec::new();
+            for input in self.parts.plan.tables[index].inputs.clone() {
+                let label = self.parts.plan.input_name(input).to_owned();
+                let (batches, refused) = match input {
+                    Input::Source(source) => {
+                        self.open.accounts.entry((index, label.clone())).or_default().add(&passed_over[source]);
+                        (of_source[source].clone(), refused_of_source[source].clone())
+                    }
+                    Input::Table(table) => (outputs[table].clone(), vec![]),
+                };
+                inputs.push(TableInput { label, batches, refused });
             }
-            let mut delivered = self.run_table(index, &label, main, refused, (watermark, last), now)?;
+            let mut delivered = self.run_table(index, inputs, until, now)?;
             for (label, batch, refused) in replayed.remove(&index).unwrap_or_default() {
                 let mut batches = vec![batch];
                 for ancestor in self.ancestors(index) {
                     batches = self.parts.tables[ancestor].pass_through(batches);
                 }
-                delivered.extend(self.run_table(index, &label, batches, refused, (watermark, last), now)?);
+                delivered.extend(self.run_table(index, vec![TableInput { label, batches, refused }], until, now)?);
             }
             self.deliver(index, &delivered)?;
             outputs.push(delivered);
@@ -469,10 +480,11 @@ impl Driver {
         Ok(())
     }
 
-    /// The tables between a table and its source, the nearest to the source first.
+    /// The tables between a table and its source, the nearest to the source first. Replayed rows belong to tables that read
+    /// one input: what joins streams has no rows of a source to give back.
     fn ancestors(&self, mut index: usize) -> Vec<usize> {
         let mut path = Vec::new();
-        while let Input::Table(input) = self.parts.plan.tables[index].input {
+        while let [Input::Table(input)] = self.parts.plan.tables[index].inputs[..] {
             path.push(input);
             index = input;
         }
@@ -480,34 +492,52 @@ impl Driver {
         path
     }
 
+    /// Up to where a table's inputs are complete: the least of theirs.
     fn table_watermark(&mut self, table: usize) -> i64 {
-        let source = self.parts.plan.root_source(table);
-        self.parts.sources[source].watermarks.as_mut().and_then(Watermarks::combined).unwrap_or(i64::MIN)
+        let mut least: Option<i64> = None;
+        for input in self.parts.plan.tables[table].inputs.clone() {
+            let watermark = match input {
+                Input::Source(source) => self.parts.sources[source].watermarks.as_mut().and_then(Watermarks::combined).unwrap_or(i64::MIN),
+                Input::Table(input) => self.table_watermark(input).saturating_sub(self.parts.plan.tables[input].hold),
+            };
+            least = Some(least.map_or(watermark, |l| l.min(watermark)));
+        }
+        least.unwrap_or(i64::MIN)
     }
 
-    fn run_table(&mut self, index: usize, label: &str, input: Vec<StreamBatch>, refused: Vec<Refusal>, (watermark, closing): (i64, bool), now: i64) -> Result<Vec<StreamBatch>> {
+    fn run_table(&mut self, index: usize, inputs: Vec<TableInput>, until: Until, now: i64) -> Result<Vec<StreamBatch>> {
         let pool = Arc::clone(&self.parts.pool);
         let table = &mut self.parts.tables[index];
-        let mut outcome = pool.install(|| table.run(input, watermark, closing))?;
-        outcome.account.read += refused.len() as u64;
-        outcome.account.quarantined += refused.len() as u64;
-        outcome.refused.extend(refused);
-        self.open.accounts.entry((index, label.to_owned())).or_default().add(&outcome.account);
-        if let Some(results) = &outcome.results {
-            self.open.results.entry((index, format!("{} (results)", self.parts.tables[index].name))).or_default().add(results);
+        let (batches, others): (Vec<_>, Vec<_>) = inputs.into_iter().map(|input| (input.batches, (input.label, input.refused))).unzip();
+        let outcome = pool.install(|| table.run(batches, until))?;
+        for (mut fates, (label, refused)) in outcome.inputs.into_iter().zip(others) {
+            fates.account.read += refused.len() as u64;
+            fates.account.quarantined += refused.len() as u64;
+            fates.refused.extend(refused);
+            self.open.accounts.entry((index, label.clone())).or_default().add(&fates.account);
+            self.quarantine(index, &label, &fates.refused, now)?;
         }
-        if !outcome.refused.is_empty() {
-            let name = &self.parts.tables[index].name;
-            let batch = quarantine::batch(self.open.number, name, label, now, &outcome.refused)?;
-            let mut status = self.parts.status.write();
-            for refusal in &outcome.refused {
-                *status.quarantine.entry(refusal.reason.as_str().to_owned()).or_default() += 1;
-                metrics::counter!("watershed_quarantine_rows_total", "table" => name.clone(), "reason" => refusal.reason.as_str()).increment(1);
-            }
-            drop(status);
-            self.write_to("system.quarantine", batch)?;
+        let label = format!("{} (results)", self.parts.tables[index].name);
+        self.quarantine(index, &label, &outcome.refused, now)?;
+        if let Some(results) = &outcome.results {
+            self.open.results.entry((index, label)).or_default().add(results);
         }
         Ok(outcome.delivered)
+    }
+
+    fn quarantine(&mut self, index: usize, label: &str, refused: &[Refusal], now: i64) -> Result<()> {
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let name = &self.parts.tables[index].name;
+        let batch = quarantine::batch(self.open.number, name, label, now, refused)?;
+        let mut status = self.parts.status.write();
+        for refusal in refused {
+            *status.quarantine.entry(refusal.reason.as_str().to_owned()).or_default() += 1;
+            metrics::counter!("watershed_quarantine_rows_total", "table" => name.clone(), "reason" => refusal.reason.as_str()).increment(1);
+        }
+        drop(status);
+        self.write_to("system.quarantine", batch)
     }
 
     fn deliver(&mut self, index: usize, delivered: &[StreamBatch]) -> Result<()> {
@@ -625,15 +655,12 @@ impl Driver {
         for table in &self.parts.tables {
             let entry = status.tables.entry(table.name.clone()).or_default();
             entry.violations = table.broken().map(|(rule, count)| (rule.name.clone(), count)).collect();
-            for segment in &table.segments {
-                let (id, operator) = match segment {
-                    Segment::Dedup(d) => (&d.spec.id, OperatorStatus { rows: d.rows(), bytes: d.bytes(), evictions: d.evictions() }),
-                    Segment::Aggregate(a) => (&a.spec.id, OperatorStatus { rows: a.rows(), bytes: a.bytes(), evictions: a.evictions() }),
-                    Segment::Stateless(_) => continue,
-                };
-                metrics::gauge!("watershed_state_rows", "operator" => id.clone()).set(operator.rows as f64);
-                metrics::gauge!("watershed_state_bytes", "operator" => id.clone()).set(operator.bytes as f64);
-                status.operators.insert(id.clone(), operator);
+            for operator in table.operators() {
+                let id = operator.id().to_owned();
+                let shown = OperatorStatus { rows: operator.rows(), bytes: operator.bytes(), evictions: operator.evictions() };
+                metrics::gauge!("watershed_state_rows", "operator" => id.clone()).set(shown.rows as f64);
+                metrics::gauge!("watershed_state_bytes", "operator" => id.clone()).set(shown.bytes as f64);
+                status.operators.insert(id, shown);
             }
         }
     }
@@ -641,12 +668,8 @@ impl Driver {
     fn check_budget(&self) -> Result<()> {
         let mut total = 0;
         let mut largest = ("", 0);
-        for segment in self.parts.tables.iter().flat_map(|t| &t.segments) {
-            let (id, bytes) = match segment {
-                Segment::Dedup(d) => (d.spec.id.as_str(), d.bytes()),
-                Segment::Aggregate(a) => (a.spec.id.as_str(), a.bytes()),
-                Segment::Stateless(_) => continue,
-            };
+        for operator in self.parts.tables.iter().flat_map(TableRun::operators) {
+            let (id, bytes) = (operator.id(), operator.bytes());
             total += bytes;
             if bytes > largest.1 {
                 largest = (id, bytes);
@@ -720,22 +743,17 @@ impl Driver {
         let failed = |id: &str, e: datafusion::common::DataFusionError| Error::internal("RUN0024", format!("operator \"{id}\" cannot be snapshotted: {e}"));
         let mut snapshots = Vec::new();
         let watermarks: Vec<i64> = (0..self.parts.tables.len()).map(|table| self.table_watermark(table)).collect();
-        for (expired_before, segment) in self.parts.tables.iter_mut().zip(watermarks).flat_map(|(t, w)| t.segments.iter_mut().map(move |s| (w, s))) {
-            let (id, fingerprint, rows) = match segment {
-                Segment::Dedup(d) => (d.spec.id.clone(), d.spec.fingerprint.clone(), d.rows()),
-                Segment::Aggregate(a) => (a.spec.id.clone(), a.spec.fingerprint.clone(), a.rows()),
-                Segment::Stateless(_) => continue,
-            };
-            let growth = self.growth.entry(id.clone()).or_default();
-            let base = !growth.based || growth.files >= DELTAS_AT_MOST || (growth.files >= DELTAS_BEFORE_BASE && growth.rows >= rows);
-            let ((batches, expires_at), emitted_to) = match segment {
-                Segment::Dedup(d) => (d.snapshot(base).map_err(|e| failed(&id, e))?, None),
-                Segment::Aggregate(a) => (a.snapshot(base).map_err(|e| failed(&id, e))?, a.emitted_to()),
-                Segment::Stateless(_) => continue,
-            };
-            let written: u64 = batches.iter().map(|b| b.num_rows() as u64).sum();
-            *growth = if base { Growth { files: 0, rows: 0, based: true } } else { Growth { files: growth.files + 1, rows: growth.rows + written, based: true } };
-            snapshots.push(Snapshot { operator: id, fingerprint, emitted_to, batches, base, expires_at, expired_before });
+        for (table, expired_before) in self.parts.tables.iter_mut().zip(watermarks) {
+            for segment in &mut table.segments {
+                let Segment::Operator(operator) = segment else { continue };
+                let (id, fingerprint, rows) = (operator.id().to_owned(), operator.fingerprint().to_owned(), operator.rows());
+                let growth = self.growth.entry(id.clone()).or_default();
+                let base = !growth.based || growth.files >= DELTAS_AT_MOST || (growth.files >= DELTAS_BEFORE_BASE && growth.rows >= rows);
+                let (batches, expires_at) = operator.snapshot(base).map_err(|e| failed(&id, e))?;
+                let written: u64 = batches.iter().map(|b| b.num_rows() as u64).sum();
+                *growth = if base { Growth { files: 0, rows: 0, based: true } } else { Growth { files: growth.files + 1, rows: growth.rows + written, based: true } };
+                snapshots.push(Snapshot { operator: id, fingerprint, emitted_to: operator.emitted_to(), batches, base, expires_at, expired_before });
+            }
         }
         for source in &mut self.parts.sources {
             let base = source.positions_snapshots % DELTAS_AT_MOST == 0;
@@ -831,7 +849,7 @@ fn arrive(source: &mut SourceRun, mut intake: Intake) -> (StreamBatch, Vec<Refus
     }
     let origin = Arc::new(intake.origin);
     let refused = intake.refused.into_iter().map(|r| refusal(&origin, r)).collect();
-    (StreamBatch { batch: intake.batch, rows: Rows::All, origin: Some(origin) }, refused)
+    (StreamBatch { origin: Some(origin), ..StreamBatch::results(intake.batch) }, refused)
 }
 
 fn refusal(origin: &Arc<crate::operator::Origin>, refused: watershed_codec::Refused) -> Refusal {

@@ -20,7 +20,7 @@ use watershed_types::{Error, Reason, Result};
 
 use super::metadata;
 use super::stages::{Stage, timed};
-use crate::operator::{Origin, Rows, Step, StreamBatch, run_stateless};
+use crate::operator::{Origin, Step, StreamBatch, run_stateless};
 use crate::plan::SourcePlan;
 
 /// A chunk, decoded and prepared.
@@ -126,7 +126,7 @@ impl Prepare {
             return Ok((batch, origin.record_of.clone()));
         }
         let mut failed = Vec::new();
-        let input = StreamBatch { batch, rows: Rows::All, origin: None };
+        let input = StreamBatch::results(batch);
         let done = run_stateless(&self.steps, input, &mut failed);
         for (row, text) in &failed {
             refused.push(Refused { record: origin.record_of[row.row(0) as usize], reason: Reason::Schema, detail: format!("a computed column failed: {text}") });

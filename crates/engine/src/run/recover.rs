@@ -346,13 +346,14 @@ fn recover(checkpoint: &Checkpoint, generation: Generation, sinks: &Destinations
 fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>, last: Option<&Manifest>) -> Result<Vec<TableRun>> {
     let mut tables = Vec::new();
     for index in 0..plan.tables.len() {
-        let input = match plan.tables[index].input {
-            Input::Source(source) => Arc::clone(&plan.sources[source].schema),
-            Input::Table(table) => Arc::clone(&plan.tables[table].schema),
+        let inputs = &plan.tables[index].inputs;
+        let schema = match inputs.first() {
+            Some(Input::Table(table)) => Arc::clone(&plan.tables[*table].schema),
+            Some(Input::Source(source)) => Arc::clone(&plan.sources[*source].schema),
+            None => return Err(Error::internal("PLAN0099", format!("table \"{}\" reads nothing", plan.tables[index].name))),
         };
-        let source = &plan.sources[plan.root_source(index)].name;
-        let watermark = last.and_then(|m| m.sources.get(source)).and_then(|s| s.combined).unwrap_or(i64::MIN);
-        let mut table = TableRun::new(&mut plan.tables[index], input, checkpoint.metadata.key_groups, config.parallelism)?;
+        let watermark = restored_watermark(plan, index, last);
+        let mut table = TableRun::new(&mut plan.tables[index], schema, checkpoint.metadata.key_groups, config.parallelism)?;
         for segment in &mut table.segments {
             restore(segment, config, checkpoint, chains, watermark)?;
         }
@@ -360,12 +361,8 @@ fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chain
     }
     let known: std::collections::HashSet<String> = tables
         .iter()
-        .flat_map(|t| &t.segments)
-        .filter_map(|s| match s {
-            Segment::Dedup(d) => Some(d.spec.id.clone()),
-            Segment::Aggregate(a) => Some(a.spec.id.clone()),
-            Segment::Stateless(_) => None,
-        })
+        .flat_map(TableRun::operators)
+        .map(|operator| operator.id().to_owned())
         .chain(plan.sources.iter().map(|s| positions_operator(&s.name)))
         .chain([positions_operator(REPLAY_SOURCE)])
         .collect();
@@ -377,11 +374,8 @@ fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chain
 }
 
 fn restore(segment: &mut Segment, config: &Config, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>, watermark: i64) -> Result<()> {
-    let (id, fingerprint) = match segment {
-        Segment::Dedup(dedup) => (dedup.spec.id.clone(), dedup.spec.fingerprint.clone()),
-        Segment::Aggregate(aggregate) => (aggregate.spec.id.clone(), aggregate.spec.fingerprint.clone()),
-        Segment::Stateless(_) => return Ok(()),
-    };
+    let Segment::Operator(operator) = segment else { return Ok(()) };
+    let (id, fingerprint) = (operator.id().to_owned(), operator.fingerprint().to_owned());
     let Some(chain) = chains.get(&id) else { return Ok(()) };
     if chain.fingerprint != fingerprint {
         if config.rebuild {
@@ -396,15 +390,16 @@ fn restore(segment: &mut Segment, config: &Config, checkpoint: &Checkpoint, chai
     let unfit = |e: datafusion::common::DataFusionError| {
         Error::corrupt("RUN0020", format!("the state of operator \"{id}\" cannot be loaded: {e}")).hint("Run once with --rebuild to start this operator without its state.")
     };
-    match segment {
-        Segment::Dedup(dedup) => {
-            let rows: Vec<RecordBatch> = files.into_iter().flatten().collect();
-            dedup.restore(&rows, watermark).map_err(unfit)?;
-        }
-        Segment::Aggregate(aggregate) => aggregate.restore(&files, chain.emitted_to).map_err(unfit)?,
-        Segment::Stateless(_) => {}
-    }
-    Ok(())
+    operator.restore(&files, chain.emitted_to, watermark).map_err(unfit)
+}
+
+/// Where a table's watermark stood at the last epoch.
+fn restored_watermark(plan: &Plan, table: usize, last: Option<&Manifest>) -> i64 {
+    let of = |input: &Input| match *input {
+        Input::Source(source) => last.and_then(|m| m.sources.get(&plan.sources[source].name)).and_then(|s| s.combined).unwrap_or(i64::MIN),
+        Input::Table(input) => restored_watermark(plan, input, last).saturating_sub(plan.tables[input].hold),
+    };
+    plan.tables[table].inputs.iter().map(of).min().unwrap_or(i64::MIN)
 }
 
 fn load_positions(checkpoint: &Checkpoint, chains: &BTreeMap<String, OperatorState>, source: &str) -> Result<Positions> {

@@ -21,17 +21,15 @@ use watershed_sql::OnViolation;
 use watershed_types::{Error, Reason, Result};
 
 use super::stages::{Stage, timed};
-use crate::operator::{Dedup, Refusal, Rows, Step, StreamBatch, Tally, WindowAggregate, rule_by_rule, run_check, run_rule, run_stateless};
+use crate::operator::{Dedup, Operator, Refusal, Step, StreamBatch, Tally, Until, WindowAggregate, rule_by_rule, run_check, run_rule, run_stateless};
 use crate::plan::{Rule, TablePlan};
 
 /// A stretch of a table's plan.
 pub enum Segment {
     /// Stateless steps, run in parallel over batches.
     Stateless(Vec<Step>),
-    /// Dedup.
-    Dedup(Box<Dedup>),
-    /// Window aggregation.
-    Aggregate(Box<WindowAggregate>),
+    /// A stateful operator.
+    Operator(Box<dyn Operator>),
 }
 
 /// A running table.
@@ -46,20 +44,28 @@ pub struct TableRun {
     rules: Vec<Rule>,
     /// How often each rule was broken since the start.
     pub violations: Vec<u64>,
-    aggregated: bool,
 }
 
-/// What a tick made of a table's input.
+/// What a tick made of a table's inputs.
 #[derive(Default)]
 pub struct Outcome {
     /// Rows for the table.
     pub delivered: Vec<StreamBatch>,
+    /// What became of each input.
+    pub inputs: Vec<Fates>,
+    /// Results that rules kept back, or that came too late for a further operator.
+    pub refused: Vec<Refusal>,
+    /// The account of the results, if any of them was kept back.
+    pub results: Option<Account>,
+}
+
+/// What became of the rows of one input.
+#[derive(Default)]
+pub struct Fates {
     /// Rows for the quarantine.
     pub refused: Vec<Refusal>,
-    /// The input's account.
+    /// The account.
     pub account: Account,
-    /// For aggregated tables: the account of its results, if rules kept some back.
-    pub results: Option<Account>,
 }
 
 fn failed(table: &str, error: DataFusionError) -> Error {
@@ -73,17 +79,22 @@ impl TableRun {
         let mut schema = input;
         for step in std::mem::take(&mut plan.steps) {
             match step {
-                Step::Dedup(spec) => segments.push(Segment::Dedup(Box::new(Dedup::new(spec, key_groups, parallelism)))),
+                Step::Dedup(spec) => segments.push(Segment::Operator(Box::new(Dedup::new(spec, key_groups, parallelism)))),
                 Step::Aggregate(spec) => {
                     let output = spec.schema.clone();
                     let operator = WindowAggregate::new(spec, &schema, parallelism).map_err(|e| failed(&plan.name, e))?;
-                    segments.push(Segment::Aggregate(Box::new(operator)));
+                    segments.push(Segment::Operator(Box::new(operator)));
                     schema = output;
+                }
+                Step::Operator(spec) => {
+                    schema = spec.schema();
+                    segments.push(Segment::Operator(spec.build(parallelism).map_err(|e| failed(&plan.name, e))?));
                 }
                 other => {
                     match &other {
                         Step::Project { schema: output, .. } => schema = output.clone(),
                         Step::Assign(spec) => schema = spec.schema.clone(),
+                        Step::Expand(spec) => schema = spec.schema.clone(),
                         Step::Lookup(lookup) => schema = lookup.schema(),
                         _ => {}
                     }
@@ -97,7 +108,15 @@ impl TableRun {
         let rules = std::mem::take(&mut plan.rules);
         let check = std::mem::take(&mut plan.check);
         let one_by_one = rule_by_rule(&check).map_err(|e| failed(&plan.name, e))?;
-        Ok(Self { name: plan.name.clone(), segments, check, one_by_one, violations: vec![0; rules.len()], rules, aggregated: plan.aggregated })
+        Ok(Self { name: plan.name.clone(), segments, check, one_by_one, violations: vec![0; rules.len()], rules })
+    }
+
+    /// The stateful operators.
+    pub fn operators(&self) -> impl Iterator<Item = &dyn Operator> {
+        self.segments.iter().filter_map(|segment| match segment {
+            Segment::Operator(operator) => Some(operator.as_ref()),
+            Segment::Stateless(_) => None,
+        })
     }
 
     /// The rules and how often each was broken.
@@ -105,70 +124,83 @@ impl TableRun {
         self.rules.iter().zip(self.violations.iter().copied())
     }
 
-    /// Runs one tick's input and, up to `watermark`, closes windows; with `closing` every window. What else is remembered is
-    /// forgotten by the watermark alone.
-    pub fn run(&mut self, input: Vec<StreamBatch>, watermark: i64, closing: bool) -> Result<Outcome> {
+    /// Runs one tick's inputs and, as far as event time has come, finishes what is open; with `closing` all of it. What else
+    /// is remembered is forgotten by the watermark alone.
+    pub fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until) -> Result<Outcome> {
         let mut outcome = Outcome::default();
-        outcome.account.read = input.iter().map(StreamBatch::distinct_rows).sum();
-        let mut tally = Tally::default();
-        let mut batches = input;
-        let mut past_windows = false;
+        for input in &inputs {
+            let read = input.iter().map(StreamBatch::distinct_rows).sum();
+            outcome.inputs.push(Fates { account: Account { read, ..Account::default() }, ..Fates::default() });
+        }
+        let mut tallies: Vec<Tally> = inputs.iter().map(|_| Tally::default()).collect();
+        let mut absorbed = false;
+        // Several inputs up to the operator that takes them, then one.
+        let mut streams = inputs;
         for segment in &mut self.segments {
             match segment {
                 Segment::Stateless(steps) => {
                     let steps = &*steps;
-                    let ran: Vec<_> = batches
+                    let ran: Vec<_> = streams
+                        .into_iter()
+                        .flatten()
+                        .collect::<Vec<_>>()
                         .into_par_iter()
                         .map(|batch| {
                             let mut refused = Vec::new();
                             (timed(Stage::Query, || run_stateless(steps, batch, &mut refused)), refused)
                         })
                         .collect();
-                    batches = Vec::with_capacity(ran.len());
+                    let mut batches = Vec::with_capacity(ran.len());
                     for (done, refused) in ran {
                         batches.extend(done);
                         for (row, text) in refused {
-                            outcome.refused.push(Refusal::of(&row, 0, Reason::Violation, format!("the query failed on this row: {text}")));
+                            let refusal = Refusal::of(&row, 0, Reason::Violation, format!("the query failed on this row: {text}"));
+                            match absorbed {
+                                false => outcome.inputs[0].refused.push(refusal),
+                                true => outcome.refused.push(refusal),
+                            }
                         }
                     }
+                    streams = vec![batches];
                 }
-                Segment::Dedup(dedup) => {
-                    let (bypass, judged): (Vec<_>, Vec<_>) = batches.into_iter().partition(|b| b.origin.as_ref().is_some_and(|o| o.bypass_dedup));
-                    batches = dedup.process(judged, &mut tally).map_err(|e| failed(&self.name, e))?;
-                    batches.extend(bypass);
-                    dedup.evict(watermark);
+                Segment::Operator(operator) if absorbed => {
+                    let mut later = vec![Tally::default()];
+                    streams = vec![operator.run(streams, until, &mut later).map_err(|e| failed(&self.name, e))?];
+                    outcome.refused.extend(later.into_iter().flat_map(|tally| tally.late));
                 }
-                Segment::Aggregate(aggregate) => {
-                    aggregate.process(&batches, &mut tally).map_err(|e| failed(&self.name, e))?;
-                    let closed = aggregate.emit(if closing { i64::MAX } else { watermark }).map_err(|e| failed(&self.name, e))?;
-                    batches = closed.into_iter().map(|batch| StreamBatch { batch, rows: Rows::All, origin: None }).collect();
-                    past_windows = true;
+                Segment::Operator(operator) => {
+                    streams = vec![operator.run(streams, until, &mut tallies).map_err(|e| failed(&self.name, e))?];
+                    absorbed = operator.absorbs();
                 }
             }
         }
-        let arrived: u64 = batches.iter().map(StreamBatch::distinct_rows).sum();
+        let batches: Vec<StreamBatch> = streams.into_iter().flatten().collect();
+        let failed_results = outcome.refused.len() as u64;
+        let arrived: u64 = batches.iter().map(StreamBatch::distinct_rows).sum::<u64>() + failed_results;
         let (kept, dropped, held) = self.judge(batches)?;
-        let held_back = held.len() as u64;
-        outcome.refused.extend(held);
         outcome.delivered = kept;
-        outcome.account.duplicate = tally.duplicate;
-        outcome.account.late = tally.late.len() as u64;
-        outcome.refused.extend(tally.late);
-        if past_windows && self.aggregated {
-            outcome.account.delivered = tally.absorbed;
-            outcome.account.quarantined = outcome.refused.iter().filter(|r| r.origin.is_some() && r.reason != Reason::Late).count() as u64;
+        let delivered: u64 = outcome.delivered.iter().map(StreamBatch::distinct_rows).sum();
+        if absorbed {
+            let held_back = held.len() as u64 + failed_results;
+            outcome.refused.extend(held);
             if dropped + held_back > 0 {
                 outcome.results = Some(Account { read: arrived, delivered: arrived - dropped - held_back, filtered: dropped, quarantined: held_back, ..Account::default() });
             }
         } else {
-            outcome.account.delivered = outcome.delivered.iter().map(StreamBatch::distinct_rows).sum();
-            outcome.account.quarantined = outcome.refused.iter().filter(|r| r.reason != Reason::Late).count() as u64;
+            outcome.inputs[0].refused.extend(held);
         }
-        let account = &mut outcome.account;
-        let known = account.delivered + account.duplicate + account.late + account.quarantined;
-        account.filtered =
-            account.read.checked_sub(known).ok_or_else(|| Error::internal("RUN0005", format!("table \"{}\": {known} fates for {} rows", self.name, account.read)))?;
-        debug_assert!(account.balances(), "I1");
+        for (fates, tally) in outcome.inputs.iter_mut().zip(tallies) {
+            let account = &mut fates.account;
+            account.quarantined = fates.refused.len() as u64;
+            account.duplicate = tally.duplicate;
+            account.late = tally.late.len() as u64;
+            account.delivered = if absorbed { tally.absorbed } else { delivered };
+            fates.refused.extend(tally.late);
+            let known = account.delivered + account.duplicate + account.late + account.quarantined;
+            account.filtered =
+                account.read.checked_sub(known).ok_or_else(|| Error::internal("RUN0005", format!("table \"{}\": {known} fates for {} rows", self.name, account.read)))?;
+            debug_assert!(account.balances(), "I1");
+        }
         Ok(outcome)
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, ListArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::{Column, Result, ScalarValue};
+use datafusion::common::{Column, Result, ScalarValue, not_impl_err};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, UserDefinedLogicalNodeCore, cast, lit};
 
 use super::Lowering;
@@ -51,6 +51,7 @@ impl Lowering<'_> {
                 let order = [rows.order, vec![nth]].concat();
                 Ok(Rows { plan, order, identity: rows.identity, multiplied: true })
             }
+            WindowKind::Cumulate { .. } | WindowKind::Session { .. } => not_impl_err!("this window has no batch form yet"),
         }
     }
 }

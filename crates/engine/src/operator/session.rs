@@ -1,0 +1,244 @@
+//! Session windows: rows of a key that follow each other without a gap.
+//!
+//! **Owns** the rows of open sessions. **Does not own** the watermark.
+//!
+//! A row makes `[time, time + gap)`, and those of one key that touch or overlap are one session (Flink's rule). Rows come out
+//! with their session's bounds once it is over.
+//!
+//! I1: a session is over when the watermark is past its end, not at it: a row at the end itself still touches it. So no row
+//!     that is not late can belong to a session that was given out.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, PrimitiveArray, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
+use datafusion::common::{DataFusionError, Result};
+use hashbrown::HashMap;
+use watershed_types::Reason;
+
+use super::batch::{Refusal, StreamBatch, Tally};
+use super::relation::{conform, relaxed};
+use super::store::{RowCodec, Store, snapshot_all};
+use super::windowed::why_late;
+use super::{Operator, OperatorSpec, Until};
+use crate::run::{Stage, timed};
+
+/// What to find sessions in.
+pub struct SessionSpec {
+    /// The operator's name in state.
+    pub id: String,
+    /// What its state depends on.
+    pub fingerprint: String,
+    /// The columns that say whose sessions; none for sessions of all rows.
+    pub partition_by: Vec<usize>,
+    /// The event-time column.
+    pub time: usize,
+    /// The gap, microseconds.
+    pub gap: i64,
+    /// The input's columns.
+    pub input: SchemaRef,
+    /// The input's columns and the window's three.
+    pub schema: SchemaRef,
+}
+
+impl OperatorSpec for SessionSpec {
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+    fn describe(&self) -> String {
+        let names: Vec<&str> = self.partition_by.iter().map(|column| self.input.field(*column).name().as_str()).collect();
+        let whose = if names.is_empty() { "all rows".to_owned() } else { names.join(", ") };
+        format!("assign sessions of {whose} with a gap of {}; rows are kept until their session is over", crate::time::interval(self.gap))
+    }
+    fn schema(&self) -> SchemaRef {
+        relaxed(&self.schema)
+    }
+    fn build(self: Box<Self>, _: usize) -> Result<Box<dyn Operator>> {
+        let keys = self.partition_by.iter().map(|column| self.input.field(*column).data_type().clone()).collect::<Vec<_>>();
+        let keys = (!keys.is_empty()).then(|| RowCodec::new(keys)).transpose()?;
+        Ok(Box::new(Sessions {
+            keys,
+            rows: RowCodec::of(&self.input)?,
+            schema: relaxed(&self.schema),
+            spec: *self,
+            store: Store::untimed(0),
+            open: HashMap::new(),
+            due: BTreeMap::new(),
+            emitted_to: i64::MIN,
+            evicted: 0,
+        }))
+    }
+}
+
+/// The first and the last event time of a session.
+type Span = (i64, i64);
+
+/// The running operator.
+struct Sessions {
+    spec: SessionSpec,
+    schema: SchemaRef,
+    keys: Option<RowCodec>,
+    rows: RowCodec,
+    /// A row's time in the store is its event time, which is not when it is over: its session may go on.
+    store: Store,
+    /// The open sessions of each key, in order.
+    open: HashMap<Box<[u8]>, Vec<Span>>,
+    /// When to look at a key: where a session of it may end.
+    due: BTreeMap<i64, HashSet<Box<[u8]>>>,
+    emitted_to: i64,
+    evicted: u64,
+}
+
+impl Sessions {
+    fn take(&mut self, batch: &StreamBatch, tally: &mut Tally) -> Result<()> {
+        let count = batch.batch.num_rows();
+        if count == 0 {
+            return Ok(());
+        }
+        let times = batch.batch.column(self.spec.time).as_primitive_opt::<TimestampMicrosecondType>();
+        let times = times.ok_or_else(|| DataFusionError::Internal("event time is no timestamp".to_owned()))?;
+        let keys = match &self.keys {
+            Some(codec) => {
+                let columns: Vec<ArrayRef> = self.spec.partition_by.iter().map(|column| Arc::clone(batch.batch.column(*column))).collect();
+                Some(codec.encode(&columns)?)
+            }
+            None => None,
+        };
+        let rows = self.rows.encode(batch.batch.columns())?;
+        let mut absorbed = None;
+        for row in 0..count {
+            let (time, source) = (times.value(row), batch.row(row));
+            let end = time.saturating_add(self.spec.gap);
+            if batch.is_late(row) || end <= self.emitted_to {
+                tally.late.push(Refusal::of(batch, row, Reason::Late, why_late(batch, row, end)));
+                continue;
+            }
+            if absorbed.replace(source) != Some(source) {
+                tally.absorbed += 1;
+            }
+            let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
+            self.store.put(key, time, 0, rows.row(row).data());
+            self.note(key, time);
+        }
+        Ok(())
+    }
+
+    /// Adds an event time to a key's sessions.
+    fn note(&mut self, key: &[u8], time: i64) {
+        let gap = self.spec.gap;
+        let at = self.due.entry(time.saturating_add(gap)).or_default();
+        if !at.contains(key) {
+            at.insert(key.into());
+        }
+        if !self.open.contains_key(key) {
+            self.open.insert(key.into(), Vec::new());
+        }
+        let Some(spans) = self.open.get_mut(key) else { return };
+        let first = spans.partition_point(|(_, last)| last.saturating_add(gap) < time);
+        let past = first + spans[first..].partition_point(|(start, _)| *start <= time.saturating_add(gap));
+        let merged = spans[first..past].iter().fold((time, time), |whole, span| (whole.0.min(span.0), whole.1.max(span.1)));
+        spans.splice(first..past, [merged]);
+    }
+
+    /// Gives out the sessions that ended before `mark`.
+    fn close(&mut self, until: Until) -> Result<Vec<StreamBatch>> {
+        // I1.
+        let mark = if until.closing { i64::MAX } else { until.watermark.saturating_sub(1) };
+        let mut keys: HashSet<Box<[u8]>> = HashSet::new();
+        while let Some(first) = self.due.first_entry() {
+            if *first.key() > mark {
+                break;
+            }
+            keys.extend(first.remove());
+        }
+        let mut latest = self.emitted_to;
+        let mut over: Vec<(i64, i64, Box<[u8]>)> = Vec::new();
+        for key in keys {
+            let Some(spans) = self.open.get_mut(&key) else { continue };
+            spans.retain(|(start, last)| {
+                let end = last.saturating_add(self.spec.gap);
+                let ended = end <= mark;
+                if ended {
+                    over.push((end, *start, key.clone()));
+                }
+                !ended
+            });
+            if spans.is_empty() {
+                self.open.remove(&key);
+            }
+        }
+        over.sort_unstable();
+        let (mut rows, mut starts, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        for (end, start, key) in over {
+            latest = latest.max(end);
+            let mut session: Vec<_> =
+                self.store.get(&key).iter().filter(|entry| start <= entry.time && entry.time <= end - self.spec.gap).map(|e| (e.id, Arc::clone(&e.row))).collect();
+            session.sort_by_key(|(id, _)| *id);
+            self.store.retain(&key, |entry| entry.time < start || entry.time > end - self.spec.gap);
+            starts.extend(std::iter::repeat_n(start, session.len()));
+            ends.extend(std::iter::repeat_n(end, session.len()));
+            rows.extend(session.into_iter().map(|(_, row)| row));
+        }
+        self.emitted_to = if until.closing { latest } else { mark.max(self.emitted_to) };
+        self.evicted += rows.len() as u64;
+        if rows.is_empty() {
+            return Ok(vec![]);
+        }
+        let count = rows.len();
+        let mut columns = self.rows.decode(rows.iter().map(AsRef::as_ref))?;
+        let zone = match self.spec.input.field(self.spec.time).data_type() {
+            DataType::Timestamp(_, zone) => zone.clone(),
+            _ => None,
+        };
+        let times: Vec<i64> = ends.iter().map(|end| end - 1_000).collect();
+        for values in [starts, ends, times] {
+            columns.push(Arc::new(PrimitiveArray::<TimestampMicrosecondType>::from(values).with_timezone_opt(zone.clone())));
+        }
+        Ok(vec![StreamBatch::results(conform(&self.schema, columns, count)?)])
+    }
+}
+
+impl Operator for Sessions {
+    fn id(&self) -> &str {
+        &self.spec.id
+    }
+    fn fingerprint(&self) -> &str {
+        &self.spec.fingerprint
+    }
+    fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {
+        timed(Stage::Window, || {
+            for batch in inputs.iter().flatten() {
+                self.take(batch, &mut tallies[0])?;
+            }
+            self.close(until)
+        })
+    }
+    fn emitted_to(&self) -> Option<i64> {
+        (self.emitted_to != i64::MIN).then_some(self.emitted_to)
+    }
+    fn rows(&self) -> u64 {
+        self.store.rows()
+    }
+    fn bytes(&self) -> u64 {
+        self.store.bytes() + self.open.len() as u64 * 96
+    }
+    fn evictions(&self) -> u64 {
+        self.evicted
+    }
+    fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
+        snapshot_all([&mut self.store], full)
+    }
+    fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
+        self.emitted_to = emitted_to.unwrap_or(i64::MIN);
+        self.store.restore(files, i64::MIN)?;
+        let times: Vec<(Box<[u8]>, i64)> = self.store.iter().flat_map(|(key, rows)| rows.iter().map(move |entry| (key.into(), entry.time))).collect();
+        for (key, time) in times {
+            self.note(&key, time);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! Several streams as one.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::Result;
+
+use super::batch::{StreamBatch, Tally};
+use super::relation::{conform, relaxed};
+use super::{Operator, OperatorSpec, Until};
+
+/// What to put together.
+pub struct UnionSpec {
+    /// The operator's name.
+    pub id: String,
+    /// The columns yielded.
+    pub schema: SchemaRef,
+}
+
+impl OperatorSpec for UnionSpec {
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn fingerprint(&self) -> &str {
+        "union"
+    }
+    fn describe(&self) -> String {
+        "put together".to_owned()
+    }
+    fn schema(&self) -> SchemaRef {
+        relaxed(&self.schema)
+    }
+    fn build(self: Box<Self>, _: usize) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(Union { schema: relaxed(&self.schema), id: self.id }))
+    }
+}
+
+/// The running operator. Rows stay what they are: late where they were late, with the bytes they came from.
+struct Union {
+    id: String,
+    schema: SchemaRef,
+}
+
+impl Operator for Union {
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn fingerprint(&self) -> &str {
+        "union"
+    }
+    fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, _: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {
+        let mut out = Vec::new();
+        for (batches, tally) in inputs.into_iter().zip(tallies) {
+            for batch in batches {
+                tally.absorbed += batch.distinct_rows();
+                let rows = conform(&self.schema, batch.batch.columns().to_vec(), batch.batch.num_rows())?;
+                out.push(StreamBatch { batch: rows, ..batch });
+            }
+        }
+        Ok(out)
+    }
+    fn rows(&self) -> u64 {
+        0
+    }
+    fn bytes(&self) -> u64 {
+        0
+    }
+    fn evictions(&self) -> u64 {
+        0
+    }
+    fn snapshot(&mut self, _: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
+        Ok((vec![], None))
+    }
+    fn restore(&mut self, _: &[Vec<RecordBatch>], _: Option<i64>, _: i64) -> Result<()> {
+        Ok(())
+    }
+}
