@@ -17,7 +17,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement;
 use watershed_codec::{ColumnSpec, CsvOptions, Format};
-use watershed_sql::{ColumnKind, Definitions, Place, QueryDef, RelationInput, RelationKind, SinkDef, SourceDef, StaticDef, TableDef};
+use watershed_sql::{ColumnKind, Definitions, Emit, Keep, OnLate, Place, QueryDef, RelationInput, RelationKind, SinkDef, SourceDef, StaticDef, TableDef};
 use watershed_types::{Error, Options, Result, Zone};
 
 use super::functions::{self, TickTime};
@@ -396,6 +396,7 @@ impl Binder {
     /// A query's logical plan with placeholders and views replaced. Not optimized.
     fn query(&self, query: &QueryDef, owner: &str) -> Result<LogicalPlan> {
         let fail = |e: &DataFusionError| planned(&query.place, owner, e);
+        refuse_clauses(query, owner)?;
         let mut relations: Vec<LogicalPlan> = Vec::new();
         for (index, relation) in query.relations.iter().enumerate() {
             let (input, name) = match &relation.input {
@@ -408,7 +409,11 @@ impl Binder {
                 None => self.scan(name).map_err(|e| fail(&e))?,
             };
             let node: LogicalPlan = match &relation.kind {
-                RelationKind::Deduplicate { key, within_micros } => {
+                RelationKind::Deduplicate { keep: Keep::Last, .. } => return Err(not_yet("KEEP LAST", &relation.place, owner)),
+                RelationKind::Cumulate { .. } => return Err(not_yet("CUMULATE", &relation.place, owner)),
+                RelationKind::Session { .. } => return Err(not_yet("SESSION", &relation.place, owner)),
+                RelationKind::AsOf { .. } => return Err(not_yet("FOR SYSTEM_TIME AS OF", &relation.place, owner)),
+                RelationKind::Deduplicate { key, within_micros, keep: Keep::First } => {
                     let within = within_micros.or(named.delay).unwrap_or(0).max(1);
                     let time = dedup_time(named, within).map_err(|(message, hint)| at(&relation.place, owner, message).hint(hint))?;
                     for column in key {
@@ -464,6 +469,22 @@ impl Binder {
         let provider = futures::executor::block_on(self.context.table_provider(reference.clone()))?;
         LogicalPlanBuilder::scan(reference, provider_as_source(provider), None)?.build()
     }
+}
+
+/// What the dialect says and this version cannot run.
+fn not_yet(what: &str, place: &Place, owner: &str) -> Error {
+    at(place, owner, format!("{what} is not available yet")).hint("Use TUMBLE, HOP or DEDUPLICATE that keeps the first row, and EMIT ON CLOSE.")
+}
+
+fn refuse_clauses(query: &QueryDef, owner: &str) -> Result<()> {
+    let what = match (query.emit, query.on_late) {
+        (Emit::OnChange, _) => "EMIT ON CHANGE",
+        (Emit::OnClose { early_micros: Some(_) }, _) => "EARLY EVERY",
+        (_, OnLate::Drop | OnLate::Update) => "ON LATE",
+        _ if query.allowed_lateness_micros.is_some() => "ALLOWED LATENESS",
+        _ => return Ok(()),
+    };
+    Err(not_yet(what, &query.place, owner))
 }
 
 fn window(input: LogicalPlan, column: &str, kind: WindowKind, place: &Place, owner: &str) -> Result<LogicalPlan> {
