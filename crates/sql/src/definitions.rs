@@ -84,6 +84,8 @@ pub struct SourceDef {
     pub columns: Vec<ColumnDef>,
     /// Its event time, if it declares one.
     pub watermark: Option<WatermarkDef>,
+    /// `PRIMARY KEY (…)`: what a later row replaces an earlier one by; empty without one. Every column is declared.
+    pub primary_key: Vec<String>,
     /// `WITH (…)`.
     pub options: Options,
     /// Where its name stands.
@@ -194,6 +196,8 @@ pub struct TableDef {
     pub name: String,
     /// Its expectations, in order.
     pub constraints: Vec<ConstraintDef>,
+    /// `PRIMARY KEY (…)`, columns of its query; empty without one.
+    pub primary_key: Vec<String>,
     /// `PARTITIONED BY (…)`.
     pub partitioned_by: Vec<String>,
     /// `WITH (…)`.
@@ -277,15 +281,51 @@ pub struct QueryDef {
     pub query: Box<Query>,
     /// What the placeholders stand for; an inner one comes before the one that reads it.
     pub relations: Vec<Relation>,
-    /// The query as written, without `EMIT`.
+    /// The query as written, without the clauses behind it.
     pub text: String,
+    /// When results leave.
+    pub emit: Emit,
+    /// `ALLOWED LATENESS`: for how long a window that was emitted is kept for rows that come after it. Above zero.
+    pub allowed_lateness_micros: Option<i64>,
+    /// `ON LATE`.
+    pub on_late: OnLate,
     /// Where it starts.
     pub place: Place,
     /// The sources, tables, views and static tables it reads, each once, in order of first mention.
     pub inputs: Vec<String>,
 }
 
-/// A stream relation of FROM: `DEDUPLICATE`, `TUMBLE`, `HOP`.
+/// `EMIT ON …`: when a query's results leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Emit {
+    /// Once, when they are complete.
+    OnClose {
+        /// `EARLY EVERY`: besides, what there is so far, this often. Above zero.
+        early_micros: Option<i64>,
+    },
+    /// With every change, as upserts.
+    OnChange,
+}
+
+impl Default for Emit {
+    fn default() -> Self {
+        Emit::OnClose { early_micros: None }
+    }
+}
+
+/// `ON LATE …`: what happens to a row that comes too late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnLate {
+    /// It is counted, and waits in the quarantine.
+    #[default]
+    Quarantine,
+    /// It is counted.
+    Drop,
+    /// It changes a result that was emitted already.
+    Update,
+}
+
+/// A stream relation of FROM: `DEDUPLICATE`, a window, the versioned side of a join.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relation {
     /// The table name that stands for it, unique in the project.
@@ -301,10 +341,12 @@ pub struct Relation {
 /// What a stream relation does to its input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelationKind {
-    /// Keeps the first row of each key.
+    /// Keeps one row of each key.
     Deduplicate {
         /// The key's columns.
         key: Vec<String>,
+        /// Which one.
+        keep: Keep,
         /// How long a key is remembered, in event time; for ever if absent.
         within_micros: Option<i64>,
     },
@@ -328,6 +370,55 @@ pub enum RelationKind {
         /// By how much windows are shifted.
         offset_micros: i64,
     },
+    /// The same for windows of one start that grow by a step until they have their size.
+    Cumulate {
+        /// The event-time column.
+        column: String,
+        /// By how much a window is longer than the one before it, above zero.
+        step_micros: i64,
+        /// The longest window's length, a multiple of the step.
+        size_micros: i64,
+        /// By how much windows are shifted.
+        offset_micros: i64,
+    },
+    /// The same for windows that last until nothing came for a while.
+    Session {
+        /// The event-time column.
+        column: String,
+        /// Each of their values has sessions of its own; empty for one for all.
+        partition_by: Vec<String>,
+        /// How long nothing comes behind the last row of a session, above zero.
+        gap_micros: i64,
+    },
+    /// The right side of a join as it was at a time: `JOIN input FOR SYSTEM_TIME AS OF time`.
+    AsOf {
+        /// At which time.
+        time: AsOfTime,
+    },
+}
+
+/// Which row of a key `DEDUPLICATE` keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// The one that came first.
+    #[default]
+    First,
+    /// The one that came last: a row replaces the one before it.
+    Last,
+}
+
+/// What `FOR SYSTEM_TIME AS OF` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AsOfTime {
+    /// A column of the join's other side: its event time.
+    Column {
+        /// The name or alias before the point, if there is one.
+        relation: Option<String>,
+        /// The column.
+        column: String,
+    },
+    /// `PROCTIME()`: what is known when the row comes.
+    Processing,
 }
 
 /// What a stream relation reads.

@@ -39,6 +39,10 @@ pub(crate) mod code {
     pub const SUBQUERY: &str = "SQL0025";
     pub const TABLE_SHAPE: &str = "SQL0026";
     pub const TYPE_PARAMETER: &str = "SQL0027";
+    pub const PRIMARY_KEY: &str = "SQL0028";
+    pub const LATENESS: &str = "SQL0029";
+    pub const AS_OF: &str = "SQL0030";
+    pub const LEGACY_WINDOW: &str = "SQL0031";
 }
 
 /// Lines longer than this are shown as a window around the place.

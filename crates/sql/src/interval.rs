@@ -70,7 +70,7 @@ fn unit_micros(word: &str) -> Option<i128> {
 }
 
 /// `text` is what the quotes hold, `unit` the word behind them.
-fn micros(text: &str, unit: Option<&str>) -> Option<i64> {
+pub(crate) fn micros(text: &str, unit: Option<&str>) -> Option<i64> {
     let text = text.trim();
     if let Some(unit) = unit {
         return i64::try_from(scaled(text, unit_micros(unit)?)?).ok();

@@ -14,11 +14,13 @@
 //!                                                 └─ query: stream relations → placeholders ─ sqlparser ─▲
 //! ```
 
+mod clauses;
 mod cursor;
 mod definitions;
 mod error;
 mod foreign;
 mod interval;
+mod legacy;
 mod names;
 mod options;
 mod query;
@@ -32,8 +34,8 @@ mod types;
 mod tests;
 
 pub use definitions::{
-    ColumnDef, ColumnKind, ConstraintDef, Definitions, MetadataColumn, OnViolation, Place, QueryDef, Relation, RelationInput, RelationKind, SinkDef, SourceDef, SqlFile, StaticDef,
-    TableDef, ViewDef, WatermarkDef,
+    AsOfTime, ColumnDef, ColumnKind, ConstraintDef, Definitions, Emit, Keep, MetadataColumn, OnLate, OnViolation, Place, QueryDef, Relation, RelationInput, RelationKind, SinkDef,
+    SourceDef, SqlFile, StaticDef, TableDef, ViewDef, WatermarkDef,
 };
 pub use error::{error_at, picture};
 

@@ -1,20 +1,21 @@
 //! A query of a table or view: placeholders for stream relations, the syntax tree, and the names it reads.
 //!
-//! **Owns** `EMIT`, the names in scope (a WITH name hides one of the project), and what a query may not be.
+//! **Owns** the names in scope (a WITH name hides one of the project), and what a query may not be.
 //! **Does not own** whether the names exist: `resolve.rs` knows all of them.
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{Expr, ObjectName, ObjectNamePart, Query, Select, SetExpr, TableAlias, TableFactor, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SetExpr, TableAlias, TableFactor, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use watershed_types::{Error, Result};
 
 use crate::QueryDef;
+use crate::clauses::{self, Clauses};
 use crate::cursor::{Cursor, Cut, Named, is_word};
 use crate::error::code;
-use crate::foreign;
-use crate::relations::{CALLS, Extracted, default_alias, extract};
+use crate::relations::{AS_OF, CALLS, Call, Extracted, default_alias, extract};
 use crate::text::{Spot, Text};
+use crate::{foreign, legacy};
 
 /// Reads the rest of the statement as a query. Also every mention of a name it reads.
 pub(crate) fn parse<'a>(cursor: &mut Cursor<'a>, numbers: &mut usize) -> Result<(QueryDef, Vec<Named<'a>>)> {
@@ -26,16 +27,17 @@ pub(crate) fn parse<'a>(cursor: &mut Cursor<'a>, numbers: &mut usize) -> Result<
     let spot = cursor.spot();
     let cut = cursor.rest();
     refuse_next_statement(text, &cut)?;
-    let cut = strip_emit(text, cut)?;
+    let (cut, Clauses { emit, allowed_lateness_micros, on_late }) = clauses::strip(text, cut)?;
     let written = cut.span().map_or("", |span| text.slice(span.start, span.end)).to_owned();
     let (cut, extracted) = extract(text, cut, numbers)?;
     let mut query = foreign::parse_query(text, cut)?;
 
-    let mut rewriter = Rewriter { text, extracted: &extracted, seen: vec![0; extracted.relations.len()], scopes: Vec::new(), uses: Vec::new() };
+    let seen = vec![0; extracted.relations.len()];
+    let mut rewriter = Rewriter { text, extracted, numbers, seen, scopes: Vec::new(), uses: Vec::new() };
     if let ControlFlow::Break(error) = VisitMut::visit(query.as_mut(), &mut rewriter) {
         return Err(error);
     }
-    let Rewriter { seen, uses, .. } = rewriter;
+    let Rewriter { extracted, seen, uses, .. } = rewriter;
     for index in &extracted.outermost {
         if seen.get(*index) != Some(&1)
             && let Some(call) = extracted.spots.get(*index)
@@ -49,7 +51,8 @@ pub(crate) fn parse<'a>(cursor: &mut Cursor<'a>, numbers: &mut usize) -> Result<
             inputs.push(name.value.clone());
         }
     }
-    Ok((QueryDef { query, relations: extracted.relations, text: written, place: spot.place(), inputs }, uses))
+    let place = spot.place();
+    Ok((QueryDef { query, relations: extracted.relations, text: written, emit, allowed_lateness_micros, on_late, place, inputs }, uses))
 }
 
 /// A forgotten `;`: left in, `CREATE` would be read as an alias and the error stand behind it.
@@ -66,42 +69,12 @@ fn refuse_next_statement<'a>(text: &'a Text<'a>, cut: &Cut<'a>) -> Result<()> {
     Ok(())
 }
 
-/// Takes `EMIT ON CLOSE` off the end; refuses it elsewhere. Left in, `EMIT` would be read as a table's alias.
-fn strip_emit<'a>(text: &'a Text<'a>, mut cut: Cut<'a>) -> Result<Cut<'a>> {
-    let find = |tokens: &[datafusion::sql::sqlparser::tokenizer::TokenWithSpan]| {
-        tokens.windows(2).position(|pair| matches!(pair, [first, second] if is_word(&first.token, "EMIT") && is_word(&second.token, "ON")))
-    };
-    let Some(at) = find(&cut.tokens) else { return Ok(cut) };
-    let tail = cut.tokens.get(at..).unwrap_or(&[]);
-    let Some(first) = tail.first() else { return Ok(cut) };
-    let spot = text.spot(first.span);
-    let words: Vec<&Token> = tail.iter().skip(2).map(|token| &token.token).collect();
-    let closes = match words.as_slice() {
-        [close] => is_word(close, "CLOSE"),
-        [window, close] => is_word(window, "WINDOW") && is_word(close, "CLOSE"),
-        _ => false,
-    };
-    if closes {
-        cut.end = spot;
-        cut.tokens.truncate(at);
-        return Ok(cut);
-    }
-    match words.first() {
-        Some(change) if is_word(change, "CHANGE") => {
-            let hint = "Leave it out: results are emitted when their window closes.";
-            Err(spot.error(code::NOT_AVAILABLE, "EMIT ON CHANGE is not available yet").hint(hint))
-        }
-        Some(close) if is_word(close, "CLOSE") || is_word(close, "WINDOW") => {
-            Err(spot.error(code::EMIT, "EMIT stands at the end of a statement").hint("Move EMIT ON CLOSE behind the whole query."))
-        }
-        _ => Err(spot.error(code::EMIT, "expected EMIT ON CLOSE").hint("Write EMIT ON CLOSE, or leave it out.")),
-    }
-}
-
 fn misplaced(spot: Spot<'_>, function: &str) -> Error {
     let hint = match function {
         "DEDUPLICATE" => "Write … FROM DEDUPLICATE(table, KEY (column)).".to_owned(),
         "HOP" => "Write … FROM HOP(table, time_column, INTERVAL '1 minute', INTERVAL '5 minutes') GROUP BY window_start, window_end.".to_owned(),
+        "CUMULATE" => "Write … FROM CUMULATE(table, time_column, INTERVAL '1 minute', INTERVAL '5 minutes') GROUP BY window_start, window_end.".to_owned(),
+        AS_OF => "Write … JOIN table FOR SYSTEM_TIME AS OF stream.time_column ON …".to_owned(),
         other => format!("Write … FROM {other}(table, time_column, INTERVAL '1 minute') GROUP BY window_start, window_end."),
     };
     spot.error(code::RELATION_PLACE, format!("{function} can stand in FROM only")).hint(hint)
@@ -116,7 +89,8 @@ struct Scope {
 
 struct Rewriter<'a, 'e> {
     text: &'a Text<'a>,
-    extracted: &'e Extracted<'a>,
+    extracted: Extracted<'a>,
+    numbers: &'e mut usize,
     seen: Vec<usize>,
     scopes: Vec<Scope>,
     uses: Vec<Named<'a>>,
@@ -184,12 +158,26 @@ impl<'a> Rewriter<'a, '_> {
         }
     }
 
+    /// A window of the old form in GROUP BY becomes a relation of FROM.
+    fn legacy(&mut self, select: &mut Select) -> Result<()> {
+        let Some(found) = legacy::rewrite(self.text, select)? else { return Ok(()) };
+        let Some(name) = legacy::table(select) else { return Ok(()) };
+        let spot = self.text.spot(datafusion::sql::sqlparser::ast::Spanned::span(name));
+        let written = name.0.iter().filter_map(|part| part.as_ident().map(folded)).collect::<Vec<_>>().join(".");
+        let (input, innermost) = self.extracted.take(Named { value: written, spot });
+        let call = Call { function: found.function, spot: found.spot, innermost };
+        let index = self.extracted.add(call, found.kind, input, self.numbers);
+        self.seen.push(0);
+        let span = datafusion::sql::sqlparser::ast::Spanned::span(name);
+        *name = ObjectName(vec![ObjectNamePart::Identifier(Ident::with_span(span, self.extracted.placeholder(index)))]);
+        Ok(())
+    }
+
     fn table(&mut self, name: &mut ObjectName, alias: &mut Option<TableAlias>) -> Result<()> {
         let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident().map(folded)).collect();
         let spot = self.text.spot(datafusion::sql::sqlparser::ast::Spanned::span(name));
         let written = parts.join(".");
-        let placeholder = self.extracted.outermost.iter().copied().find(|index| self.extracted.relations.get(*index).is_some_and(|relation| relation.placeholder == written));
-        let Some(index) = placeholder else {
+        let Some((index, innermost)) = self.extracted.behind(&written) else {
             if parts.len() > 1 || !self.is_with_name(&written) {
                 self.uses.push(Named { value: written, spot });
             }
@@ -198,22 +186,28 @@ impl<'a> Rewriter<'a, '_> {
         if let Some(seen) = self.seen.get_mut(index) {
             *seen += 1;
         }
-        let Some(call) = self.extracted.spots.get(index) else { return Ok(()) };
-        let innermost = &call.innermost;
         if self.is_with_name(&innermost.value) {
-            let message = format!("{} cannot read the WITH query \"{}\" yet", call.function, innermost.value);
+            let function = self.extracted.spots.get(index).map_or("it", |call| call.function);
+            let message = format!("{function} cannot read the WITH query \"{}\" yet", innermost.value);
             let hint = format!("Make it a view: CREATE VIEW {} AS …", innermost.value);
             return Err(innermost.spot.error(code::NOT_AVAILABLE, message).hint(hint));
         }
-        self.uses.push(innermost.clone());
+        let name = default_alias(&innermost.value);
+        self.uses.push(innermost);
         if alias.is_none() {
-            *alias = Some(TableAlias { explicit: true, name: default_alias(&innermost.value), columns: Vec::new(), at: None });
+            *alias = Some(TableAlias { explicit: true, name, columns: Vec::new(), at: None });
         }
         Ok(())
     }
 }
 
-fn folded(ident: &datafusion::sql::sqlparser::ast::Ident) -> String {
+/// Which of our calls a name is, if any.
+fn called(name: &ObjectName) -> Option<&'static str> {
+    let [ObjectNamePart::Identifier(name)] = name.0.as_slice() else { return None };
+    CALLS.into_iter().find(|call| name.quote_style.is_none() && name.value.eq_ignore_ascii_case(call))
+}
+
+pub(crate) fn folded(ident: &datafusion::sql::sqlparser::ast::Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
         None => ident.value.to_ascii_lowercase(),
@@ -241,7 +235,7 @@ impl VisitorMut for Rewriter<'_, '_> {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
         if select.into.is_none() {
-            return ControlFlow::Continue(());
+            return flow(self.legacy(select));
         }
         let hint = "Leave out INTO; the table's name is in CREATE TABLE.";
         ControlFlow::Break(self.spot_of(select).error(code::QUERY, "SELECT INTO cannot stand in a definition").hint(hint))
@@ -250,6 +244,11 @@ impl VisitorMut for Rewriter<'_, '_> {
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
         match factor {
             TableFactor::Table { name, alias, args: None, .. } => flow(self.table(name, alias)),
+            TableFactor::Table { name, args: Some(_), .. } if called(name).is_some() => {
+                let (call, spot) = (called(name).unwrap_or_default(), self.spot_of(name));
+                let error = spot.error(code::RELATION_ARGUMENT, format!("{call} needs an event-time column"));
+                ControlFlow::Break(error.hint(format!("Write {call}(table, time_column, INTERVAL '1 minute').")))
+            }
             TableFactor::TableFunction { expr, .. } => {
                 let hint = "Write the table's name alone, or TABLE(TUMBLE(…)).";
                 ControlFlow::Break(self.spot_of(expr).error(code::RELATION_ARGUMENT, "TABLE(…) takes a window or DEDUPLICATE").hint(hint))
@@ -260,11 +259,9 @@ impl VisitorMut for Rewriter<'_, '_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         if let Expr::Function(function) = expr
-            && let [ObjectNamePart::Identifier(name)] = function.name.0.as_slice()
-            && name.quote_style.is_none()
-            && let Some(call) = CALLS.into_iter().find(|call| name.value.eq_ignore_ascii_case(call))
+            && let Some(call) = called(&function.name)
         {
-            return ControlFlow::Break(misplaced(self.text.spot(name.span), call));
+            return ControlFlow::Break(misplaced(self.spot_of(&function.name), call));
         }
         ControlFlow::Continue(())
     }

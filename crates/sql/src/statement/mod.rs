@@ -3,6 +3,7 @@
 //! **Owns** the first words of a statement and what is said of those that are not ours.
 
 mod columns;
+mod key;
 mod sink;
 mod source;
 mod static_table;

@@ -1,10 +1,10 @@
-//! `CREATE SOURCE name (columns, WATERMARK FOR …) WITH (…)`.
+//! `CREATE SOURCE name (columns, WATERMARK FOR …, PRIMARY KEY (…)) WITH (…)`.
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use watershed_types::{Result, near_miss};
 
-use super::{Context, Definition, Read, columns};
+use super::{Context, Definition, Read, columns, key};
 use crate::cursor::{Cursor, Named};
 use crate::error::code;
 use crate::text::Spot;
@@ -18,6 +18,7 @@ pub(super) fn parse<'a>(cursor: &mut Cursor<'a>, context: &Context<'_>) -> Resul
     cursor.advance();
     let mut declared = Vec::new();
     let mut watermark: Option<Watermark<'a>> = None;
+    let mut key: Vec<Named<'a>> = Vec::new();
     loop {
         if cursor.is("WATERMARK") && cursor.is_nth(1, "FOR") {
             let spot = cursor.spot();
@@ -25,6 +26,8 @@ pub(super) fn parse<'a>(cursor: &mut Cursor<'a>, context: &Context<'_>) -> Resul
                 return Err(spot.error(code::WATERMARK, "a source has one watermark").hint("Keep one WATERMARK FOR."));
             }
             watermark = Some(parse_watermark(cursor)?);
+        } else if key::starts(cursor) {
+            key = key::parse(cursor, &key)?;
         } else {
             refuse_constraint(cursor)?;
             declared.push(columns::parse(cursor, &declared)?);
@@ -41,24 +44,39 @@ pub(super) fn parse<'a>(cursor: &mut Cursor<'a>, context: &Context<'_>) -> Resul
         return Err(name.spot.error(code::SYNTAX, message).hint("Declare at least one, such as id VARCHAR."));
     }
     let watermark = watermark.map(|watermark| watermark.check(&declared)).transpose()?;
+    let primary_key = check_key(key, &declared)?;
     if !cursor.is("WITH") {
         return Err(cursor.expected("WITH").hint("Say where it comes from: WITH (connector = 'files', path = '…', format = 'json')."));
     }
     let options = context.options(cursor, &format!("source \"{}\"", name.value))?;
-    let source = SourceDef { name: name.value.clone(), columns: declared, watermark, options, place: name.spot.place() };
+    let source = SourceDef { name: name.value.clone(), columns: declared, watermark, primary_key, options, place: name.spot.place() };
     Ok((name, Definition::Source(source), Vec::new()))
 }
 
 /// What a table may have and a source may not.
 fn refuse_constraint(cursor: &Cursor<'_>) -> Result<()> {
     let expectation = cursor.is("CONSTRAINT") && matches!(cursor.peek_nth(1), Token::Word(_)) && cursor.is_nth(2, "EXPECT");
-    let key = cursor.is("PRIMARY") && cursor.is_nth(1, "KEY");
-    let (what, hint) = match (expectation, key) {
-        (true, _) => ("an expectation", "Put it on the table that reads the source."),
-        (_, true) => ("a primary key", "Use FROM DEDUPLICATE(source, KEY (…)) in the table that reads the source."),
-        _ => return Ok(()),
-    };
-    Err(cursor.spot().error(code::SYNTAX, format!("a source has no place for {what}")).hint(hint))
+    match expectation {
+        true => Err(cursor.spot().error(code::SYNTAX, "a source has no place for an expectation").hint("Put it on the table that reads the source.")),
+        false => Ok(()),
+    }
+}
+
+fn check_key(key: Vec<Named<'_>>, columns: &[ColumnDef]) -> Result<Vec<String>> {
+    for name in &key {
+        if !columns.iter().any(|column| column.name == name.value) {
+            return Err(name.spot.error(code::PRIMARY_KEY, format!("the key names \"{}\", which is not a column", name.value)).hint(known_columns(&name.value, columns)));
+        }
+    }
+    Ok(key.into_iter().map(|name| name.value).collect())
+}
+
+fn known_columns(name: &str, columns: &[ColumnDef]) -> String {
+    let known: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    match near_miss(name, known.iter().copied()) {
+        Some(near) => format!("Did you mean \"{near}\"?"),
+        None => format!("Its columns: {}.", known.join(", ")),
+    }
 }
 
 struct Watermark<'a> {
@@ -99,11 +117,7 @@ impl Watermark<'_> {
     fn check(self, columns: &[ColumnDef]) -> Result<WatermarkDef> {
         let name = &self.column.value;
         let Some(column) = columns.iter().find(|column| column.name == *name) else {
-            let known: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-            let hint = match near_miss(name, known.iter().copied()) {
-                Some(near) => format!("Did you mean \"{near}\"?"),
-                None => format!("Its columns: {}.", known.join(", ")),
-            };
+            let hint = known_columns(name, columns);
             return Err(self.column.spot.error(code::WATERMARK, format!("there is no column \"{name}\" to take the watermark from")).hint(hint));
         };
         if !matches!(column.data_type, DataType::Timestamp(..) | DataType::Null) {

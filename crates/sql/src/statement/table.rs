@@ -1,10 +1,10 @@
-//! `CREATE TABLE name (CONSTRAINT … EXPECT (…) ON VIOLATION …) PARTITIONED BY (…) WITH (…) AS query`.
+//! `CREATE TABLE name (CONSTRAINT … EXPECT (…) ON VIOLATION …, PRIMARY KEY (…)) PARTITIONED BY (…) WITH (…) AS query`.
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 use watershed_types::{Options, Result, near_miss};
 
-use super::{Context, Definition, Read};
-use crate::cursor::Cursor;
+use super::{Context, Definition, Read, key};
+use crate::cursor::{Cursor, Named};
 use crate::error::code;
 use crate::{ConstraintDef, OnViolation, TableDef, foreign, names, query};
 
@@ -14,9 +14,9 @@ pub(super) fn parse<'a>(cursor: &mut Cursor<'a>, context: &mut Context<'_>) -> R
         return Err(cursor.spot().error(code::TABLE_SHAPE, "IF NOT EXISTS has no meaning in a project").hint(hint));
     }
     let name = names::object(cursor, "table")?;
-    let constraints = match cursor.eat_token(&Token::LParen) {
+    let (constraints, primary_key) = match cursor.eat_token(&Token::LParen) {
         true => parse_constraints(cursor)?,
-        false => Vec::new(),
+        false => (Vec::new(), Vec::new()),
     };
     let owner = format!("table \"{}\"", name.value);
     let mut partitioned_by: Option<Vec<String>> = None;
@@ -40,7 +40,7 @@ pub(super) fn parse<'a>(cursor: &mut Cursor<'a>, context: &mut Context<'_>) -> R
     let options = options.unwrap_or_else(|| Options::new(owner, Default::default()));
     let place = name.spot.place();
     let partitioned_by = partitioned_by.unwrap_or_default();
-    let table = TableDef { name: name.value.clone(), constraints, partitioned_by, options, query, place };
+    let table = TableDef { name: name.value.clone(), constraints, primary_key, partitioned_by, options, query, place };
     Ok((name, Definition::Table(Box::new(table)), uses))
 }
 
@@ -59,20 +59,17 @@ fn parse_partitions(cursor: &mut Cursor<'_>) -> Result<Vec<String>> {
 }
 
 /// The list in brackets, of which the first one was eaten.
-fn parse_constraints(cursor: &mut Cursor<'_>) -> Result<Vec<ConstraintDef>> {
+fn parse_constraints<'a>(cursor: &mut Cursor<'a>) -> Result<(Vec<ConstraintDef>, Vec<String>)> {
     let mut constraints: Vec<ConstraintDef> = Vec::new();
+    let mut key: Vec<Named<'a>> = Vec::new();
     loop {
-        if !cursor.is("CONSTRAINT") {
-            let error = cursor.expected("CONSTRAINT");
-            return Err(match cursor.peek() {
-                Token::Word(_) => error.hint("The columns of a table come from its query; only expectations stand here: CONSTRAINT name EXPECT (…)."),
-                _ => error,
-            });
+        if key::starts(cursor) {
+            key = key::parse(cursor, &key)?;
+        } else {
+            constraints.push(parse_constraint(cursor, &constraints)?);
         }
-        let constraint = parse_constraint(cursor, &constraints)?;
-        constraints.push(constraint);
         if cursor.eat_token(&Token::RParen) {
-            return Ok(constraints);
+            return Ok((constraints, key.into_iter().map(|name| name.value).collect()));
         }
         if !cursor.eat_token(&Token::Comma) {
             return Err(cursor.expected("ON VIOLATION, \",\" or \")\""));
@@ -81,6 +78,13 @@ fn parse_constraints(cursor: &mut Cursor<'_>) -> Result<Vec<ConstraintDef>> {
 }
 
 fn parse_constraint(cursor: &mut Cursor<'_>, before: &[ConstraintDef]) -> Result<ConstraintDef> {
+    if !cursor.is("CONSTRAINT") {
+        let error = cursor.expected("CONSTRAINT");
+        return Err(match cursor.peek() {
+            Token::Word(_) => error.hint("The columns of a table come from its query; only expectations and a PRIMARY KEY stand here: CONSTRAINT name EXPECT (…)."),
+            _ => error,
+        });
+    }
     cursor.expect("CONSTRAINT")?;
     let name = cursor.name("the constraint's name")?;
     if let Some(earlier) = before.iter().find(|constraint| constraint.name == name.value) {

@@ -112,12 +112,28 @@ hint: Write it as INTERVAL '10 minutes', with seconds, minutes, hours, days or w
 hint: Did you mean 'partition'?"#,
     ),
     (
-        r#"CREATE SOURCE s (a INT, PRIMARY KEY (a)) WITH (connector = 'x')"#,
-        r#"SQL0001 p.sql:1:25: a source has no place for a primary key
+        r#"CREATE SOURCE s (id INT, PRIMARY KEY (ids)) WITH (connector = 'x')"#,
+        r#"SQL0028 p.sql:1:39: the key names "ids", which is not a column
   |
-1 | CREATE SOURCE s (a INT, PRIMARY KEY (a)) WITH (connector = 'x')
-  |                         ^^^^^^^
-hint: Use FROM DEDUPLICATE(source, KEY (…)) in the table that reads the source."#,
+1 | CREATE SOURCE s (id INT, PRIMARY KEY (ids)) WITH (connector = 'x')
+  |                                       ^^^
+hint: Did you mean "id"?"#,
+    ),
+    (
+        r#"CREATE TABLE t (PRIMARY KEY (a, a) NOT ENFORCED) AS SELECT 1 AS a"#,
+        r#"SQL0028 p.sql:1:33: column "a" is in the key twice
+  |
+1 | CREATE TABLE t (PRIMARY KEY (a, a) NOT ENFORCED) AS SELECT 1 AS a
+  |                                 ^
+hint: Name it once."#,
+    ),
+    (
+        r#"CREATE TABLE t (PRIMARY KEY (a), CONSTRAINT k PRIMARY KEY (b)) AS SELECT 1 AS a"#,
+        r#"SQL0028 p.sql:1:34: there is one primary key
+  |
+1 | CREATE TABLE t (PRIMARY KEY (a), CONSTRAINT k PRIMARY KEY (b)) AS SELECT 1 AS a
+  |                                  ^^^^^^^^^^
+hint: Name all its columns in one PRIMARY KEY (a, b)."#,
     ),
     (
         r#"CREATE SOURCE s (a INT) WITH (connector = x)"#,
@@ -193,7 +209,7 @@ hint: Give one of them another name, or write CREATE OR REPLACE VIEW v to replac
   |
 1 | CREATE TABLE t (a INT)
   |                 ^
-hint: The columns of a table come from its query; only expectations stand here: CONSTRAINT name EXPECT (…)."#,
+hint: The columns of a table come from its query; only expectations and a PRIMARY KEY stand here: CONSTRAINT name EXPECT (…)."#,
     ),
     (
         r#"CREATE TABLE t AS INSERT INTO x VALUES (1)"#,
@@ -295,20 +311,60 @@ hint: Make a table of it: CREATE TABLE s_table AS SELECT * FROM s."#,
 hint: Read the table that the sink delivers."#,
     ),
     (
-        r#"CREATE TABLE t AS SELECT * FROM SESSION(s, at, INTERVAL '5 minutes')"#,
-        r#"SQL0017 p.sql:1:33: SESSION is not available yet
+        r#"CREATE TABLE t AS SELECT * FROM SESSION(s PARTITION BY k ORDER BY at, at, INTERVAL '5 minutes')"#,
+        r#"SQL0018 p.sql:1:58: ORDER BY cannot stand in a stream relation
   |
-1 | CREATE TABLE t AS SELECT * FROM SESSION(s, at, INTERVAL '5 minutes')
-  |                                 ^^^^^^^
-hint: Use TUMBLE or HOP."#,
+1 | CREATE TABLE t AS SELECT * FROM SESSION(s PARTITION BY k ORDER BY at, at, INTERVAL '5 minutes')
+  |                                                          ^^^^^
+hint: Leave it out: rows are taken by event time."#,
     ),
     (
-        r#"CREATE TABLE t AS SELECT 1 EMIT ON CHANGE"#,
-        r#"SQL0017 p.sql:1:28: EMIT ON CHANGE is not available yet
+        r#"CREATE TABLE t AS SELECT * FROM TUMBLE(s PARTITION BY k, at, INTERVAL '5 minutes')"#,
+        r#"SQL0018 p.sql:1:42: TUMBLE is not partitioned
   |
-1 | CREATE TABLE t AS SELECT 1 EMIT ON CHANGE
-  |                            ^^^^
-hint: Leave it out: results are emitted when their window closes."#,
+1 | CREATE TABLE t AS SELECT * FROM TUMBLE(s PARTITION BY k, at, INTERVAL '5 minutes')
+  |                                          ^^^^^^^^^
+hint: Write TUMBLE(table, time_column, INTERVAL '1 minute')."#,
+    ),
+    (
+        r#"CREATE TABLE t AS SELECT * FROM SESSION(s, at PARTITION BY k, INTERVAL '5 minutes')"#,
+        r#"SQL0018 p.sql:1:47: PARTITION BY stands behind the table
+  |
+1 | CREATE TABLE t AS SELECT * FROM SESSION(s, at PARTITION BY k, INTERVAL '5 minutes')
+  |                                               ^^^^^^^^^
+hint: Write SESSION(table PARTITION BY (column, …), time_column, INTERVAL '5 minutes')."#,
+    ),
+    (
+        r#"CREATE TABLE t AS SELECT * FROM CUMULATE(s, at, INTERVAL '2 minutes', INTERVAL '5 minutes')"#,
+        r#"SQL0018 p.sql:1:71: the size of CUMULATE must be a multiple of its step
+  |
+1 | CREATE TABLE t AS SELECT * FROM CUMULATE(s, at, INTERVAL '2 minutes', INTERVAL '5 minutes')
+  |                                                                       ^^^^^^^^
+hint: Write CUMULATE(table, time_column, INTERVAL '1 minute', INTERVAL '5 minutes'): the step, then the size."#,
+    ),
+    (
+        r#"CREATE TABLE t AS SELECT * FROM DEDUPLICATE(s, KEY (a), KEEP NEWEST)"#,
+        r#"SQL0001 p.sql:1:62: expected FIRST or LAST, found "NEWEST"
+  |
+1 | CREATE TABLE t AS SELECT * FROM DEDUPLICATE(s, KEY (a), KEEP NEWEST)
+  |                                                              ^^^^^^
+hint: Write KEEP FIRST or KEEP LAST."#,
+    ),
+    (
+        r#"CREATE TABLE t AS SELECT * FROM r FOR SYSTEM_TIME AS OF s.at"#,
+        r#"SQL0030 p.sql:1:35: FOR SYSTEM_TIME AS OF stands behind the right side of a join
+  |
+1 | CREATE TABLE t AS SELECT * FROM r FOR SYSTEM_TIME AS OF s.at
+  |                                   ^^^
+hint: Write … JOIN table FOR SYSTEM_TIME AS OF stream.time_column [AS alias] ON …"#,
+    ),
+    (
+        r#"CREATE TABLE t AS SELECT * FROM s JOIN r FOR SYSTEM_TIME AS OF s.at + INTERVAL '1 day' ON true"#,
+        r#"SQL0030 p.sql:1:64: the time of a version is a column of the other side, or PROCTIME()
+  |
+1 | CREATE TABLE t AS SELECT * FROM s JOIN r FOR SYSTEM_TIME AS OF s.at + INTERVAL '1 day' ON true
+  |                                                                ^
+hint: Write … JOIN table FOR SYSTEM_TIME AS OF stream.time_column [AS alias] ON …"#,
     ),
     (
         r#"CREATE TABLE t AS SELECT * FROM (SELECT 1 EMIT ON CLOSE) AS x"#,
@@ -316,7 +372,95 @@ hint: Leave it out: results are emitted when their window closes."#,
   |
 1 | CREATE TABLE t AS SELECT * FROM (SELECT 1 EMIT ON CLOSE) AS x
   |                                           ^^^^
-hint: Move EMIT ON CLOSE behind the whole query."#,
+hint: Move EMIT … behind the whole query."#,
+    ),
+    (
+        r#"CREATE TABLE t AS SELECT 1 EMIT ON CLOSE WHERE true"#,
+        r#"SQL0023 p.sql:1:42: EMIT stands at the end of a statement
+  |
+1 | CREATE TABLE t AS SELECT 1 EMIT ON CLOSE WHERE true
+  |                                          ^^^^^
+hint: Move EMIT … behind the whole query."#,
+    ),
+    (
+        r#"CREATE TABLE t AS SELECT 1 EMIT ON COMMIT"#,
+        r#"SQL0023 p.sql:1:28: expected EMIT ON CLOSE or EMIT ON CHANGE, found "COMMIT"
+  |
+1 | CREATE TABLE t AS SELECT 1 EMIT ON COMMIT
+  |                            ^^^^
+hint: Write EMIT ON CLOSE, EMIT ON CLOSE EARLY EVERY INTERVAL '10 seconds', or EMIT ON CHANGE."#,
+    ),
+    (
+        r#"CREATE TABLE t AS SELECT 1 EMIT ON CHANGE, EARLY EVERY INTERVAL '1 minute'"#,
+        r#"SQL0023 p.sql:1:42: EMIT ON CHANGE has no early results
+  |
+1 | CREATE TABLE t AS SELECT 1 EMIT ON CHANGE, EARLY EVERY INTERVAL '1 minute'
+  |                                          ^
+hint: Leave out EARLY EVERY: every change leaves at once."#,
+    ),
+    (
+        r#"CREATE TABLE t AS SELECT 1 EMIT ON CLOSE EARLY EVERY INTERVAL '0 seconds'"#,
+        r#"SQL0023 p.sql:1:54: the time between early results must be above zero
+  |
+1 | CREATE TABLE t AS SELECT 1 EMIT ON CLOSE EARLY EVERY INTERVAL '0 seconds'
+  |                                                      ^^^^^^^^
+hint: Write EMIT ON CLOSE, EMIT ON CLOSE EARLY EVERY INTERVAL '10 seconds', or EMIT ON CHANGE."#,
+    ),
+    (
+        r#"CREATE TABLE t AS SELECT 1 ON LATE DROP EMIT ON CLOSE ON LATE UPDATE"#,
+        r#"SQL0029 p.sql:1:55: ON LATE is given twice
+  |
+1 | CREATE TABLE t AS SELECT 1 ON LATE DROP EMIT ON CLOSE ON LATE UPDATE
+  |                                                       ^^
+hint: Keep one of them."#,
+    ),
+    (
+        r#"CREATE TABLE t AS SELECT 1 EMIT ON CLOSE ON LATE QUARANTIN"#,
+        r#"SQL0029 p.sql:1:50: expected QUARANTINE, DROP or UPDATE, found "QUARANTIN"
+  |
+1 | CREATE TABLE t AS SELECT 1 EMIT ON CLOSE ON LATE QUARANTIN
+  |                                                  ^^^^^^^^^
+hint: Did you mean QUARANTINE?"#,
+    ),
+    (
+        r#"CREATE TABLE t AS SELECT 1 ALLOWED LATENESS '1 hour'"#,
+        r#"SQL0001 p.sql:1:45: expected an INTERVAL, found '1 hour'
+  |
+1 | CREATE TABLE t AS SELECT 1 ALLOWED LATENESS '1 hour'
+  |                                             ^^^^^^^^
+hint: Write ALLOWED LATENESS INTERVAL '1 hour'."#,
+    ),
+    (
+        r#"CREATE TABLE t AS SELECT TUMBLE_PROCTIME(at, INTERVAL '1 minute') FROM s GROUP BY TUMBLE(at, INTERVAL '1 minute')"#,
+        r#"SQL0031 p.sql:1:26: windows go by event time
+  |
+1 | CREATE TABLE t AS SELECT TUMBLE_PROCTIME(at, INTERVAL '1 minute') FROM s GROUP BY TUMBLE(at, INTERVAL '1 minute')
+  |                          ^^^^^^^^^^^^^^^
+hint: Use TUMBLE_ROWTIME or TUMBLE_END."#,
+    ),
+    (
+        r#"CREATE TABLE t AS SELECT count(*) FROM s JOIN r ON s.a = r.a GROUP BY HOP(s.at, INTERVAL '1 minute', INTERVAL '2 minutes')"#,
+        r#"SQL0031 p.sql:1:71: GROUP BY HOP(…) reads one table
+  |
+1 | CREATE TABLE t AS SELECT count(*) FROM s JOIN r ON s.a = r.a GROUP BY HOP(s.at, INTERVAL '1 minute', INTERVAL '2 minutes')
+  |                                                                       ^^^
+hint: Write … FROM TUMBLE(table, time_column, INTERVAL '1 minute') GROUP BY window_start, window_end."#,
+    ),
+    (
+        r#"CREATE TABLE t AS SELECT count(*) FROM s GROUP BY a, HOP(at, INTERVAL '1 minute')"#,
+        r#"SQL0031 p.sql:1:54: expected HOP(time_column, INTERVAL 'slide', INTERVAL 'size')
+  |
+1 | CREATE TABLE t AS SELECT count(*) FROM s GROUP BY a, HOP(at, INTERVAL '1 minute')
+  |                                                      ^^^
+hint: Write … FROM TUMBLE(table, time_column, INTERVAL '1 minute') GROUP BY window_start, window_end."#,
+    ),
+    (
+        r#"CREATE TABLE t AS SELECT * FROM TUMBLE(s, INTERVAL '1 minute')"#,
+        r#"SQL0018 p.sql:1:43: expected a column name
+  |
+1 | CREATE TABLE t AS SELECT * FROM TUMBLE(s, INTERVAL '1 minute')
+  |                                           ^^^^^^^^
+hint: Write TUMBLE(table, time_column, INTERVAL '1 minute')."#,
     ),
     (
         r#"CREATE TABLE t AS SELECT * FROM TUMBLE(s, at, '1 minute')"#,
@@ -357,14 +501,6 @@ hint: Did you mean WITHIN?"#,
 1 | CREATE TABLE t AS SELECT * FROM TUMBLE((SELECT 1), at, INTERVAL '1 minute')
   |                                        ^
 hint: Name the query: CREATE VIEW name AS SELECT …, and put the name here."#,
-    ),
-    (
-        r#"CREATE TABLE t AS SELECT count(*) FROM s GROUP BY TUMBLE(at, INTERVAL '1 minute')"#,
-        r#"SQL0019 p.sql:1:51: TUMBLE can stand in FROM only
-  |
-1 | CREATE TABLE t AS SELECT count(*) FROM s GROUP BY TUMBLE(at, INTERVAL '1 minute')
-  |                                                   ^^^^^^
-hint: Write … FROM TUMBLE(table, time_column, INTERVAL '1 minute') GROUP BY window_start, window_end."#,
     ),
     (
         r#"CREATE TABLE t AS SELECT 1, TUMBLE(s, at, INTERVAL '1 minute')"#,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 
 use super::{EXAMPLE, file, good, parse};
-use crate::{ColumnKind, MetadataColumn, OnViolation, RelationInput, RelationKind, parse_project};
+use crate::{ColumnKind, Keep, MetadataColumn, OnViolation, RelationInput, RelationKind, parse_project};
 
 const MICROS: i64 = 1_000_000;
 
@@ -38,7 +38,7 @@ fn reads_the_example_of_the_guide() {
     );
     assert_eq!(clean.query.inputs, ["transactions"]);
     let dedup = clean.query.relations.first().expect("one relation");
-    assert_eq!(dedup.kind, RelationKind::Deduplicate { key: vec!["transaction_id".to_owned()], within_micros: Some(600 * MICROS) });
+    assert_eq!(dedup.kind, RelationKind::Deduplicate { key: vec!["transaction_id".to_owned()], keep: Keep::First, within_micros: Some(600 * MICROS) });
     assert_eq!(dedup.input, RelationInput::Named("transactions".to_owned()));
     assert!(clean.query.query.to_string().ends_with(&format!("FROM {} AS t", dedup.placeholder)), "{}", clean.query.query);
     assert!(clean.query.text.starts_with("SELECT t.*, CASE") && clean.query.text.ends_with("'10 minutes') AS t"));
@@ -112,6 +112,17 @@ fn columns_are_physical_computed_or_metadata() {
         .collect();
     assert_eq!(kinds, ["date_trunc('day', at)", "id * 2", "id / 2.0", "partition", "Position", "IngestTime"]);
     assert_eq!(source.watermark.map(|watermark| watermark.delay_micros), Some(0));
+}
+
+#[test]
+fn sources_and_tables_may_have_a_key() {
+    let text = "CREATE SOURCE s (id INT, k INT, PRIMARY KEY (id, K) NOT ENFORCED) WITH (connector='x');
+        CREATE TABLE t (CONSTRAINT c EXPECT (id > 0), CONSTRAINT pk PRIMARY KEY (id)) AS SELECT * FROM s; CREATE TABLE u (PRIMARY KEY (k)) AS SELECT * FROM t";
+    let project = good(text);
+    assert_eq!(project.source("s").expect("it is declared").primary_key, ["id", "k"]);
+    let table = project.table("t").expect("it is declared");
+    assert_eq!((table.primary_key.as_slice(), table.constraints.len()), (["id".to_owned()].as_slice(), 1));
+    assert_eq!(project.table("u").expect("it is declared").primary_key, ["k"]);
 }
 
 #[test]

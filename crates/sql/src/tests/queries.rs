@@ -1,7 +1,7 @@
 //! Stream relations in every form and place, and the names a query reads.
 
 use super::good;
-use crate::{QueryDef, Relation, RelationInput, RelationKind};
+use crate::{AsOfTime, Emit, Keep, OnLate, QueryDef, Relation, RelationInput, RelationKind};
 
 const MINUTE: i64 = 60_000_000;
 const TABLES: &str = "CREATE SOURCE t (id INT, k INT, ts TIMESTAMP) WITH (connector='x'); CREATE VIEW per AS SELECT * FROM t;";
@@ -39,9 +39,96 @@ fn every_form_of_a_call_means_the_same() {
     ] {
         assert_eq!(only(text).kind, hop, "{text}");
     }
-    let dedup = |within_micros| RelationKind::Deduplicate { key: vec!["id".to_owned(), "k".to_owned()], within_micros };
-    assert_eq!(only("SELECT * FROM DEDUPLICATE(t, KEY (id, k))").kind, dedup(None));
-    assert_eq!(only("SELECT * FROM DEDUPLICATE(TABLE t, WITHIN INTERVAL '1 minute', KEY => DESCRIPTOR(id, K))").kind, dedup(Some(MINUTE)));
+    let dedup = |keep, within_micros| RelationKind::Deduplicate { key: vec!["id".to_owned(), "k".to_owned()], keep, within_micros };
+    assert_eq!(only("SELECT * FROM DEDUPLICATE(t, KEY (id, k))").kind, dedup(Keep::First, None));
+    assert_eq!(only("SELECT * FROM DEDUPLICATE(t, KEEP first, KEY (id, k))").kind, dedup(Keep::First, None));
+    assert_eq!(only("SELECT * FROM DEDUPLICATE(TABLE t, WITHIN INTERVAL '1 minute', KEY => DESCRIPTOR(id, K), KEEP LAST)").kind, dedup(Keep::Last, Some(MINUTE)));
+    let cumulate = |offset| RelationKind::Cumulate { column: "ts".to_owned(), step_micros: MINUTE, size_micros: 5 * MINUTE, offset_micros: offset };
+    assert_eq!(only("SELECT * FROM CUMULATE(t, ts, INTERVAL '1 minute', INTERVAL '5 minutes')").kind, cumulate(0));
+    let flink =
+        "SELECT * FROM TABLE(CUMULATE(DATA => TABLE t, TIMECOL => DESCRIPTOR(ts), STEP => INTERVAL '1' MINUTE, SIZE => INTERVAL '5' MINUTES, `OFFSET` => -INTERVAL '9' MINUTES))";
+    assert_eq!(only(flink).kind, cumulate(-9 * MINUTE));
+    let session = |by: &[&str]| RelationKind::Session { column: "ts".to_owned(), partition_by: by.iter().map(|&name| name.to_owned()).collect(), gap_micros: 5 * MINUTE };
+    assert_eq!(only("SELECT * FROM SESSION(t, ts, INTERVAL '5 minutes')").kind, session(&[]));
+    for text in [
+        "SELECT * FROM SESSION(t PARTITION BY (id, K), ts, INTERVAL '5 minutes')",
+        "SELECT * FROM TABLE(SESSION(TABLE t PARTITION BY (id, k), DESCRIPTOR(ts), INTERVAL '5' MINUTES))",
+        "SELECT * FROM TABLE(SESSION(DATA => TABLE(t) PARTITION BY (id, k), TIMECOL => DESCRIPTOR(ts), GAP => INTERVAL '5' MINUTES))",
+    ] {
+        assert_eq!(only(text).kind, session(&["id", "k"]), "{text}");
+    }
+    assert_eq!(only("SELECT * FROM TABLE(SESSION(TABLE t PARTITION BY id, DESCRIPTOR(ts), INTERVAL '5' MINUTES))").kind, session(&["id"]));
+}
+
+#[test]
+fn windows_of_the_old_form_become_relations() {
+    for (text, kind, said) in [
+        (
+            "SELECT TUMBLE_START(ts, INTERVAL '1' MINUTE) AS s, k, count(*) FROM t GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), k",
+            RelationKind::Tumble { column: "ts".to_owned(), size_micros: MINUTE, offset_micros: 0 },
+            "SELECT window_start AS s, k, count(*) FROM {} AS \"t\" GROUP BY window_start, window_end, k",
+        ),
+        (
+            "SELECT k, HOP_ROWTIME(ts, INTERVAL '1' MINUTE, INTERVAL '2' MINUTE) FROM t AS x GROUP BY k, HOP(x.ts, INTERVAL '1' MINUTE, INTERVAL '2' MINUTE) HAVING max(id) > 1",
+            RelationKind::Hop { column: "ts".to_owned(), slide_micros: MINUTE, size_micros: 2 * MINUTE, offset_micros: 0 },
+            "SELECT k, window_time FROM {} AS x GROUP BY k, window_start, window_end, window_time HAVING max(id) > 1",
+        ),
+        (
+            "SELECT k, SESSION_END(ts, INTERVAL '1' MINUTE) FROM t GROUP BY k, SESSION(ts, INTERVAL '1' MINUTE)",
+            RelationKind::Session { column: "ts".to_owned(), partition_by: vec!["k".to_owned()], gap_micros: MINUTE },
+            "SELECT k, window_end FROM {} AS \"t\" GROUP BY k, window_start, window_end",
+        ),
+    ] {
+        let query = query(text);
+        let [relation] = query.relations.as_slice() else { panic!("one relation in {text}") };
+        assert_eq!((&relation.kind, &relation.input), (&kind, &RelationInput::Named("t".to_owned())));
+        assert_eq!(query.query.to_string(), said.replace("{}", &relation.placeholder));
+        assert_eq!(query.inputs, ["t"]);
+    }
+    let nested = query("SELECT count(*) FROM DEDUPLICATE(t, KEY (id)) AS d GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE)");
+    assert_eq!(nested.relations.last().map(|outer| outer.input.clone()), Some(RelationInput::Relation(0)));
+}
+
+#[test]
+fn the_versioned_side_of_a_join_is_a_relation() {
+    let column = |relation: Option<&str>, column: &str| AsOfTime::Column { relation: relation.map(str::to_owned), column: column.to_owned() };
+    for (join, time, said) in [
+        ("JOIN per FOR SYSTEM_TIME AS OF t.ts ON t.k = per.k", column(Some("t"), "ts"), "JOIN {} AS \"per\" ON t.k = per.k"),
+        ("LEFT JOIN per FOR SYSTEM_TIME AS OF ts AS p ON t.k = p.k", column(None, "ts"), "LEFT JOIN {} AS p ON t.k = p.k"),
+        ("JOIN per FOR SYSTEM_TIME AS OF PROCTIME() p USING (k)", AsOfTime::Processing, "JOIN {} p USING(k)"),
+    ] {
+        let query = query(&format!("SELECT t.id FROM t {join}"));
+        let [relation] = query.relations.as_slice() else { panic!("one relation for {join}") };
+        assert_eq!((&relation.kind, &relation.input), (&RelationKind::AsOf { time }, &RelationInput::Named("per".to_owned())));
+        assert_eq!(query.query.to_string(), format!("SELECT t.id FROM t {}", said.replace("{}", &relation.placeholder)));
+        assert_eq!(query.inputs, ["t", "per"]);
+    }
+    let nested = query("SELECT t.id FROM t JOIN DEDUPLICATE(per, KEY (id), KEEP LAST) FOR SYSTEM_TIME AS OF t.ts ON t.k = per.k");
+    assert_eq!(nested.relations.last().map(|outer| outer.input.clone()), Some(RelationInput::Relation(0)));
+}
+
+#[test]
+fn clauses_stand_behind_a_query_in_any_order() {
+    let clauses = |text: &str| {
+        let query = query(text);
+        assert!(query.text.starts_with("SELECT") && !query.query.to_string().contains("EMIT"), "{text}");
+        (query.emit, query.allowed_lateness_micros, query.on_late)
+    };
+    let close = |early_micros| Emit::OnClose { early_micros };
+    for (text, expected) in [
+        ("SELECT * FROM t", (close(None), None, OnLate::Quarantine)),
+        ("SELECT * FROM t EMIT ON CLOSE", (close(None), None, OnLate::Quarantine)),
+        ("SELECT * FROM t EMIT ON WINDOW CLOSE ON LATE DROP", (close(None), None, OnLate::Drop)),
+        ("SELECT * FROM t EMIT ON CHANGE", (Emit::OnChange, None, OnLate::Quarantine)),
+        ("SELECT * FROM t EMIT ON CLOSE, EARLY EVERY INTERVAL '1 minute'", (close(Some(MINUTE)), None, OnLate::Quarantine)),
+        ("SELECT * FROM t EMIT ON CLOSE EARLY EVERY INTERVAL '1' MINUTE", (close(Some(MINUTE)), None, OnLate::Quarantine)),
+        ("SELECT * FROM t ON LATE UPDATE ALLOWED LATENESS INTERVAL '1 minute' EMIT ON CHANGE", (Emit::OnChange, Some(MINUTE), OnLate::Update)),
+        ("SELECT allowed lateness FROM t JOIN per AS late ON late.id = t.id AND late.k > 1 ON LATE QUARANTINE", (close(None), None, OnLate::Quarantine)),
+    ] {
+        assert_eq!(clauses(text), expected, "{text}");
+    }
+    let condition = "SELECT t.id FROM t JOIN per AS late ON late IS NULL";
+    assert_eq!(query(condition).query.to_string(), condition);
 }
 
 #[test]
