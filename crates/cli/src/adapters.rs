@@ -85,7 +85,7 @@ impl ProjectAdapters {
 
     /// The outside target of a sink, if it has one: a transactional one. Reaches for nothing yet.
     pub fn target(&self, plan: &SinkPlan, table: &TablePlan, app_id: &str) -> Result<Option<Arc<dyn Target>>> {
-        let schema = Arc::clone(&table.schema);
+        let schema = table.delivered_schema();
         Ok(match sinks::take(plan, &schema)? {
             Taken::Kafka(options) if options.delivery == Delivery::ExactlyOnce => Some(Arc::new(KafkaTarget::new(options, app_id, schema)?)),
             Taken::Postgres(options) => Some(Arc::new(PostgresTarget::new(options, app_id, &self.pipeline, schema, self.runtime.clone())?)),
@@ -142,7 +142,7 @@ impl Adapters for ProjectAdapters {
         let spec = TableSpec {
             name: plan.name.clone(),
             folder: plan.zone.as_str().to_owned(),
-            schema: Arc::clone(&plan.schema),
+            schema: plan.delivered_schema(),
             partitioned_by: plan.partitioned_by.clone(),
             app_id: app_id.to_owned(),
             compression,
@@ -156,7 +156,7 @@ impl Adapters for ProjectAdapters {
     }
 
     fn sink(&self, plan: &SinkPlan, table: &TablePlan, app_id: &str) -> Result<SinkTarget> {
-        let schema = Arc::clone(&table.schema);
+        let schema = table.delivered_schema();
         if let Some(target) = self.target(plan, table, app_id)? {
             return Ok(SinkTarget::Outside(target));
         }
@@ -189,7 +189,7 @@ pub fn check(plan: &Plan, root: &Path) -> Result<()> {
         options.finish()?;
     }
     for sink in &plan.sinks {
-        sinks::take(sink, &plan.tables[sink.table].schema)?;
+        sinks::take(sink, &plan.tables[sink.table].delivered_schema())?;
     }
     Ok(())
 }

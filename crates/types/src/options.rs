@@ -61,6 +61,10 @@ impl Options {
     pub fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
         self.values.iter().map(|(key, value)| (key.as_str(), value.shown()))
     }
+    /// Gives an option a value that its author left out.
+    pub fn set_default(&mut self, key: &str, value: &str) {
+        self.values.entry(key.to_owned()).or_insert_with(|| OptionValue::new(value, value, ""));
+    }
     /// Takes an optional value.
     pub fn take(&mut self, key: &'static str) -> Option<String> {
         self.known.push(key);

@@ -294,6 +294,9 @@ impl ChangeAggregate {
     /// Merges what a tick touched into the store. For each group its state before, if it had one that was shown.
     fn update(&mut self, touched: &Touched) -> Result<Vec<Option<Arc<[u8]>>>> {
         let groups = touched.keys.len();
+        if groups == 0 {
+            return Ok(vec![]);
+        }
         let before: Vec<Option<(Arc<[u8]>, u32)>> = touched.keys.iter().map(|key| self.store.get(key).first().map(|e| (Arc::clone(&e.row), e.count))).collect();
         let merged: Vec<Arc<[u8]>> = match &self.states {
             None => vec![Arc::from([]); groups],

@@ -24,7 +24,7 @@ use super::functions::{self, TickTime};
 use super::lower::{Emission, KeyColumn, Lowered, Lowering, Names, Part, RowTime};
 use super::nodes::{AsOfNode, DedupNode, WINDOW_COLUMNS, WindowKind, WindowNode};
 use super::provider::{StaticTable, StreamTable};
-use super::{Input, Plan, Rule, SinkPlan, SourcePlan, TablePlan};
+use super::{DELETED, Input, Plan, Rule, SinkPlan, SourcePlan, TablePlan};
 use crate::operator::Step;
 
 /// Reads a static table's rows: files by DataFusion, lake tables by the lake's adapter.
@@ -446,6 +446,25 @@ impl Binder {
                 );
             }
         };
+        if let Some(key) = self.plan.tables[table].key_names() {
+            let at_end = |message: String| at(&definition.place, &owner, message);
+            match connector.as_str() {
+                "postgres" | "kafka" | "redshift" => {
+                    if options.peek("mode").is_some_and(|mode| mode != "upsert") || options.peek("delete_when").is_some() {
+                        return Err(at_end(format!("the rows of \"{}\" change, and only a sink that upserts can follow them", definition.from))
+                            .hint("Write mode = 'upsert', and leave delete_when out."));
+                    }
+                    options.set_default("mode", "upsert");
+                    options.set_default("key", &key.join(", "));
+                    options.set_default("delete_when", DELETED);
+                }
+                "redis" | "blackhole" | "stdout" => {}
+                other => {
+                    return Err(at_end(format!("a {other} sink cannot follow \"{}\", whose rows change", definition.from))
+                        .hint("Use a sink that upserts: postgres, kafka, redshift, redis."));
+                }
+            }
+        }
         self.plan.sinks.push(SinkPlan { name: definition.name.clone(), table, connector, options });
         Ok(())
     }

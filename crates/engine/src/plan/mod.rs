@@ -23,7 +23,7 @@ mod streams;
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use watershed_codec::{ColumnSpec, Format};
@@ -146,6 +146,25 @@ pub struct SinkPlan {
     pub connector: String,
     /// The connector's own options.
     pub options: Options,
+}
+
+/// The column by which a changelog tells its sinks that a row is gone.
+pub const DELETED: &str = "_deleted";
+
+impl TablePlan {
+    /// The columns that sinks get: the table's, and for a changelog [`DELETED`].
+    pub fn delivered_schema(&self) -> SchemaRef {
+        if self.key.is_none() {
+            return Arc::clone(&self.schema);
+        }
+        let mut fields: Vec<Field> = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        fields.push(Field::new(DELETED, DataType::Boolean, false));
+        Arc::new(Schema::new(fields))
+    }
+    /// For a changelog: the names of the columns that name its rows.
+    pub fn key_names(&self) -> Option<Vec<&str>> {
+        self.key.as_ref().map(|key| key.iter().map(|column| self.schema.field(*column).name().as_str()).collect())
+    }
 }
 
 impl Plan {

@@ -396,7 +396,7 @@ impl Lowering<'_> {
             on_change,
             schema: Arc::clone(&schema),
         };
-        let changelog = changing || (on_change && !final_without_bounds) || (on_change && self.emission.on_change);
+        let changelog = changing || (on_change && !final_without_bounds);
         let key = changelog.then(|| self.join_key(join.join_type, &ports));
         let (rowtime, hold) = match bounds {
             // NULLs of an outer join have no time.

@@ -20,6 +20,7 @@ use watershed_protocol::{Account, LedgerRow, SinkReceipt, SourceProgress, TickRe
 use watershed_types::{Epoch, Error, PartitionPosition, Positions, Reason, Result};
 
 use super::commit::{CommitJob, CommitThread, Snapshot};
+use super::consolidate::consolidate;
 use super::flow::Flow;
 use super::intake::{Event, Intake, Prepare};
 use super::lane::Lane;
@@ -544,14 +545,24 @@ impl Driver {
         let name = self.parts.tables[index].name.clone();
         let wanted = self.parts.live.wanted(&name);
         let mut rows = 0;
-        for output in delivered.iter().filter(|o| o.batch.num_rows() > 0) {
-            rows += output.batch.num_rows() as u64;
-            if wanted {
-                self.parts.live.publish(&name, &output.batch);
+        let plan = &self.parts.plan.tables[index];
+        let batches: Vec<RecordBatch> = match &plan.key {
+            None => delivered.iter().map(|output| output.batch.clone()).collect(),
+            // A part's changes go to other parts alone.
+            Some(_) if self.parts.table_sinks[index].is_empty() && !wanted && !self.parts.live_sinks.contains_key(&index) => vec![],
+            Some(key) => {
+                let failed = |e: datafusion::common::DataFusionError| Error::internal("RUN0004", format!("table \"{name}\" failed: {}", e.strip_backtrace()));
+                consolidate(delivered, key, &plan.delivered_schema()).map_err(failed)?.into_iter().collect()
             }
-            self.write_live(index, &name, &output.batch)?;
+        };
+        for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
+            rows += batch.num_rows() as u64;
+            if wanted {
+                self.parts.live.publish(&name, batch);
+            }
+            self.write_live(index, &name, batch)?;
             for sink in self.parts.table_sinks[index].clone() {
-                self.write_to(&sink, output.batch.clone())?;
+                self.write_to(&sink, batch.clone())?;
             }
         }
         if rows > 0 {

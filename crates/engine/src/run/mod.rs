@@ -9,6 +9,7 @@
 //! ```
 
 mod commit;
+mod consolidate;
 mod driver;
 mod flow;
 mod intake;

@@ -185,7 +185,7 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
             SinkTarget::Transactional(target) => Destination::Sink(target),
             SinkTarget::Outside(target) => {
                 let refused = adapters.system_table("quarantine", quarantine::schema(), &app(&format!("{}.refused", sink.name)))?;
-                let outbox = Outbox::new(target, checkpoint.clone(), generation, Arc::clone(&table.schema));
+                let outbox = Outbox::new(target, checkpoint.clone(), generation, table.delivered_schema());
                 Destination::Outside(Arc::new(outbox), refused, table.name.clone())
             }
             SinkTarget::Live(mut target) => {

@@ -1,0 +1,65 @@
+//! A tick's changes as sinks take them: one row a key, the last word on it.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take};
+use arrow::datatypes::SchemaRef;
+use arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::common::Result;
+use hashbrown::HashMap;
+
+use crate::operator::{DELETE, StreamBatch};
+
+/// Folds a changelog: for each key the row it has now, or the row it had with the last column true. Rows stand in the order
+/// in which their keys were last spoken of. `key` are column indices; without any there is one key.
+pub fn consolidate(changes: &[StreamBatch], key: &[usize], schema: &SchemaRef) -> Result<Option<RecordBatch>> {
+    let columns: SchemaRef = Arc::new(schema.project(&(0..schema.fields().len() - 1).collect::<Vec<_>>())?);
+    let mut batches = Vec::new();
+    let mut deleted = Vec::new();
+    for change in changes {
+        batches.push(RecordBatch::try_new(Arc::clone(&columns), change.batch.columns().to_vec())?);
+        deleted.extend((0..change.batch.num_rows()).map(|row| change.change(row) == DELETE));
+    }
+    if deleted.is_empty() {
+        return Ok(None);
+    }
+    let all = concat_batches(&columns, &batches)?;
+    let mut last: HashMap<Option<OwnedRow>, usize> = HashMap::new();
+    let keys: Vec<ArrayRef> = key.iter().map(|column| Arc::clone(all.column(*column))).collect();
+    let encoded = match keys.is_empty() {
+        true => None,
+        false => Some(RowConverter::new(keys.iter().map(|k| SortField::new(k.data_type().clone())).collect())?.convert_columns(&keys)?),
+    };
+    for row in 0..all.num_rows() {
+        last.insert(encoded.as_ref().map(|rows| rows.row(row).owned()), row);
+    }
+    let mut order: Vec<u32> = last.into_values().map(|row| row as u32).collect();
+    order.sort_unstable();
+    let flags = BooleanArray::from(order.iter().map(|row| deleted[*row as usize]).collect::<Vec<_>>());
+    let order = UInt32Array::from(order);
+    let mut columns = all.columns().iter().map(|column| take(column, &order, None)).collect::<Result<Vec<_>, _>>()?;
+    columns.push(Arc::new(flags));
+    Ok(Some(RecordBatch::try_new(Arc::clone(schema), columns)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+
+    #[test]
+    fn the_last_word_on_a_key_holds() {
+        let fields = vec![Field::new("k", DataType::Int64, true), Field::new("v", DataType::Int64, true)];
+        let plain = Arc::new(Schema::new(fields.clone()));
+        let schema: SchemaRef = Arc::new(Schema::new([fields, vec![Field::new("_deleted", DataType::Boolean, false)]].concat()));
+        let batch = |k: Vec<i64>, v: Vec<i64>| RecordBatch::try_new(Arc::clone(&plain), vec![Arc::new(Int64Array::from(k)), Arc::new(Int64Array::from(v))]).expect("fits");
+        let changes = [StreamBatch::changelog(batch(vec![1, 1, 2], vec![10, 11, 20]), vec![-1, 1, 1]), StreamBatch::changelog(batch(vec![2, 3], vec![20, 30]), vec![-1, 1])];
+        let folded = consolidate(&changes, &[0], &schema).expect("folds").expect("has rows");
+        let ints = |column: usize| folded.column(column).as_primitive::<Int64Type>().values().to_vec();
+        assert_eq!((ints(0), ints(1)), (vec![1, 2, 3], vec![11, 20, 30]));
+        assert_eq!(folded.column(2).as_boolean().iter().flatten().collect::<Vec<_>>(), [false, true, false]);
+        assert!(consolidate(&[], &[0], &schema).expect("folds").is_none());
+    }
+}
