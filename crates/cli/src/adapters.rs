@@ -146,12 +146,13 @@ impl Adapters for ProjectAdapters {
             partitioned_by: plan.partitioned_by.clone(),
             app_id: app_id.to_owned(),
             compression,
+            key: plan.key_names().map(|names| names.into_iter().map(str::to_owned).collect()),
         };
         Ok(self.lake.table(spec)?)
     }
 
     fn system_table(&self, name: &str, schema: SchemaRef, app_id: &str) -> Result<Arc<dyn Sink>> {
-        let spec = TableSpec { name: name.to_owned(), folder: "system".to_owned(), schema, partitioned_by: vec![], app_id: app_id.to_owned(), compression: None };
+        let spec = TableSpec { name: name.to_owned(), folder: "system".to_owned(), schema, partitioned_by: vec![], app_id: app_id.to_owned(), compression: None, key: None };
         Ok(self.lake.table(spec)?)
     }
 

@@ -140,6 +140,7 @@ fn main() -> Any {
                 partitioned_by,
                 app_id: "rate".into(),
                 compression: None,
+                key: None,
             })?;
             let mut best = [Duration::MAX; 3];
             for round in 1..=rounds {
@@ -182,6 +183,7 @@ fn per_column(batches: &[RecordBatch], runtime: &tokio::runtime::Runtime, folder
             partitioned_by: Vec::new(),
             app_id: "rate".into(),
             compression: None,
+            key: None,
         })?;
         let mut ours = epoch(&table, &alone, 1)?;
         let (mut plain, _, plain_bytes) = ceiling(&alone, Codec::SNAPPY, &folder.join("plain.parquet"))?;

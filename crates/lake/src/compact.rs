@@ -210,7 +210,7 @@ impl LakeTable {
     }
 }
 
-async fn read(place: &Place, path: &str) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+pub(crate) async fn read(place: &Place, path: &str) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
     match &place.local {
         Some(root) => Ok(Bytes::from(fs::read(root.join(path))?)),
         None => Ok(place.store().get(&Place::object_path(path)).await?.bytes().await?),
@@ -218,7 +218,7 @@ async fn read(place: &Place, path: &str) -> Result<Bytes, Box<dyn std::error::Er
 }
 
 /// A batch of an old file with the columns of today: those it lacks are NULL.
-fn fit(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
+pub(crate) fn fit(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
     let columns: Vec<ArrayRef> = schema
         .fields()
         .iter()

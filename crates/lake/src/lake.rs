@@ -70,6 +70,9 @@ pub struct TableSpec {
     pub app_id: String,
     /// How this table's files are compressed, if not as the lake's.
     pub compression: Option<Compression>,
+    /// For a table whose rows change: the columns that name a row; none of them for a table of one row. The last column of
+    /// its schema is then a BOOLEAN that says whether the row is gone, and no column of the table.
+    pub key: Option<Vec<String>>,
 }
 
 /// A table found under the root.
@@ -122,7 +125,20 @@ impl Lake {
 
     /// Opens a table; creates it if there is none, and adds the columns it lacks. Refuses what does not fit.
     pub fn table(self: &Arc<Self>, spec: TableSpec) -> Result<Arc<LakeTable>> {
-        let columns = Columns::new(&spec.name, spec.schema, &spec.partitioned_by)?;
+        let schema = match &spec.key {
+            None => spec.schema,
+            Some(_) if !spec.partitioned_by.is_empty() => {
+                return Err(error::bad_option(
+                    format!("table \"{}\" is PARTITIONED BY, and its rows change", spec.name),
+                    "Leave PARTITIONED BY out: files are found by the least and greatest of the key.",
+                ));
+            }
+            Some(_) => {
+                let kept: Vec<usize> = (0..spec.schema.fields().len().saturating_sub(1)).collect();
+                Arc::new(spec.schema.project(&kept).map_err(|cause| error::bad_batch(&spec.name, cause))?)
+            }
+        };
+        let columns = Columns::new(&spec.name, schema, &spec.partitioned_by)?;
         let place = Place::open(self.table_url(&spec.folder, &spec.name)?, &self.options.storage)?;
         let shared = Shared {
             name: spec.name,
@@ -135,7 +151,7 @@ impl Lake {
         };
         let target = Target { table: &shared.name, place: &shared.place, app_id: &spec.app_id, columns: &shared.columns };
         let head = self.runtime.block_on(target.prepare(self.options.retention))?;
-        Ok(Arc::new(LakeTable::new(self.clone(), Arc::new(shared), spec.app_id, head)))
+        Ok(Arc::new(LakeTable::new(self.clone(), Arc::new(shared), spec.app_id, spec.key, head)))
     }
 
     /// Opens a table that is there, to look at it: creates and changes nothing. `None` if there is no such table.
@@ -152,7 +168,7 @@ impl Lake {
             tuning: Tuning::default(),
             runtime: self.runtime.clone(),
         };
-        Ok(Some(Arc::new(LakeTable::new(self.clone(), Arc::new(shared), String::new(), head))))
+        Ok(Some(Arc::new(LakeTable::new(self.clone(), Arc::new(shared), String::new(), None, head))))
     }
 
     /// The tables under the root, by folder and name.

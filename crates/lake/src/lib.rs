@@ -33,6 +33,7 @@ mod schema;
 mod stats;
 mod storage;
 mod table;
+mod upsert;
 mod vacuum;
 mod verify;
 mod writer;

@@ -22,6 +22,7 @@ use crate::error;
 use crate::head::Head;
 use crate::lake::Lake;
 use crate::storage::Place;
+use crate::upsert::ChangeWriter;
 use crate::writer::{Shared, TableWriter};
 
 /// A checkpoint of the log after so many versions.
@@ -37,13 +38,15 @@ pub struct LakeTable {
     pub(crate) lake: Arc<Lake>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) app_id: String,
+    /// For a table whose rows change.
+    key: Option<Vec<String>>,
     head: Mutex<Head>,
     vacuumed_at: Mutex<Option<Instant>>,
 }
 
 impl LakeTable {
-    pub(crate) fn new(lake: Arc<Lake>, shared: Arc<Shared>, app_id: String, head: Head) -> Self {
-        Self { lake, shared, app_id, head: Mutex::new(head), vacuumed_at: Mutex::new(None) }
+    pub(crate) fn new(lake: Arc<Lake>, shared: Arc<Shared>, app_id: String, key: Option<Vec<String>>, head: Head) -> Self {
+        Self { lake, shared, app_id, key, head: Mutex::new(head), vacuumed_at: Mutex::new(None) }
     }
 
     /// The table's columns as readers see them, those the query no longer has included.
@@ -110,7 +113,10 @@ impl Sink for LakeTable {
     }
 
     fn writer(&self, epoch: Epoch) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(TableWriter::new(self.shared.clone(), epoch)))
+        Ok(match self.key {
+            None => Box::new(TableWriter::new(self.shared.clone(), epoch)),
+            Some(_) => Box::new(ChangeWriter::new(self.shared.clone(), epoch)),
+        })
     }
 
     /// The last epoch with rows.
@@ -123,12 +129,16 @@ impl Sink for LakeTable {
     fn commit(&self, epoch: Epoch, generation: Generation, staged: &[Staged]) -> Result<CommitOutcome> {
         let mut head = self.head();
         let target = self.target();
-        let outcome = self.shared.runtime.block_on(async {
+        self.shared.runtime.block_on(async {
             if head.is_stale() {
                 head.catch_up(target.table, target.place, target.app_id).await.map_err(watershed_types::Error::definite)?;
             }
-            target.commit(&mut head, epoch, generation, staged).await
+            Ok::<_, watershed_types::Error>(())
         })?;
+        let outcome = match &self.key {
+            None => self.shared.runtime.block_on(target.commit(&mut head, epoch, generation, staged))?,
+            Some(key) => self.commit_changes(&mut head, key, epoch, generation, staged)?,
+        };
         let version = head.version;
         drop(head);
         if outcome == CommitOutcome::Committed && staged.iter().any(|part| part.rows > 0) {

@@ -59,7 +59,8 @@ impl LakeTable {
             let hidden = path.split('/').any(|part| part.starts_with('_') && !part.contains('=')) || path.starts_with('.');
             let old = object.last_modified.timestamp_millis() < cutoff;
             let in_flight = epoch_of(&path).is_some_and(|epoch| epoch > last);
-            if old && !hidden && !in_flight && path.ends_with(".parquet") {
+            let changes = path.starts_with("_changes/") && path.ends_with(".arrow");
+            if old && !in_flight && (changes || !hidden && path.ends_with(".parquet")) {
                 candidates.push((path, object.size));
             }
         }
@@ -90,6 +91,7 @@ impl LakeTable {
 
 /// The epoch in a staged file's name.
 fn epoch_of(path: &str) -> Option<Epoch> {
-    let name = path.rsplit('/').next()?.strip_prefix("part-")?;
+    let name = path.rsplit('/').next()?;
+    let name = if path.starts_with("_changes/") { name } else { name.strip_prefix("part-")? };
     name.get(..12)?.parse().ok().map(Epoch)
 }

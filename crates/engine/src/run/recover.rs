@@ -259,7 +259,8 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
     let mut lanes: BTreeMap<String, Vec<Lane>> = BTreeMap::new();
     for (name, sink) in &sinks {
         // What leaves the house keeps the order of the stream: the last row of a key wins there.
-        let ordered = name == "system.quarantine" || matches!(sink, Destination::Outside(..));
+        let changing = plan.tables.iter().any(|table| table.key.is_some() && &table.name == name);
+        let ordered = changing || name == "system.quarantine" || matches!(sink, Destination::Outside(..));
         let count = if ordered { 1 } else { config.parallelism.clamp(1, 4) };
         let started = (0..count).map(|_| Lane::start(sink.sink(), 4)).collect::<std::io::Result<Vec<_>>>().map_err(thread_error)?;
         lanes.insert(name.clone(), started);

@@ -44,6 +44,8 @@ pub struct TableRun {
     rules: Vec<Rule>,
     /// How often each rule was broken since the start.
     pub violations: Vec<u64>,
+    /// True if its results have an account of their own in any case: no writer's receipt stands for them.
+    told: bool,
 }
 
 /// What a tick made of a table's inputs.
@@ -108,7 +110,7 @@ impl TableRun {
         let rules = std::mem::take(&mut plan.rules);
         let check = std::mem::take(&mut plan.check);
         let one_by_one = rule_by_rule(&check).map_err(|e| failed(&plan.name, e))?;
-        Ok(Self { name: plan.name.clone(), segments, check, one_by_one, violations: vec![0; rules.len()], rules })
+        Ok(Self { name: plan.name.clone(), segments, check, one_by_one, violations: vec![0; rules.len()], rules, told: !plan.stored || plan.key.is_some() })
     }
 
     /// The stateful operators.
@@ -183,7 +185,7 @@ impl TableRun {
         if absorbed {
             let held_back = held.len() as u64 + failed_results;
             outcome.refused.extend(held);
-            if dropped + held_back > 0 {
+            if dropped + held_back > 0 || (self.told && arrived > 0) {
                 outcome.results = Some(Account { read: arrived, delivered: arrived - dropped - held_back, filtered: dropped, quarantined: held_back, ..Account::default() });
             }
         } else {

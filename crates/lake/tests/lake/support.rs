@@ -69,6 +69,7 @@ pub fn spec(schema: &SchemaRef, partitioned_by: &[&str]) -> TableSpec {
         partitioned_by: partitioned_by.iter().map(|name| (*name).to_owned()).collect(),
         app_id: "watershed/shop/orders".into(),
         compression: None,
+        key: None,
     }
 }
 

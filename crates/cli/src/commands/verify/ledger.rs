@@ -59,9 +59,11 @@ fn chain(audit: &Audit, plan: Option<&Plan>) -> Vec<Finding> {
         }
         for ((table, input), read) in read {
             begun.insert((table, input));
-            // The results of windows are not in the input's accounts: what its writers took stands for them.
+            // Results are not in the input's accounts: they have one of their own, or what its writers took stands for them.
+            let results = format!("{input} (results)");
+            let told = record.ledger.iter().find(|r| r.table_name == input && r.source == results);
             let gave: u64 = if aggregated[input] {
-                record.sinks.get(input).map_or(0, |receipt| receipt.rows)
+                told.map(|row| row.account.delivered).or_else(|| record.sinks.get(input).map(|receipt| receipt.rows)).unwrap_or(0)
             } else {
                 record.ledger.iter().filter(|r| r.table_name == input).map(|r| r.account.delivered).sum()
             };
