@@ -23,7 +23,7 @@ use watershed_types::{Error, Result};
 use crate::adapters::{open_lake, storage_options};
 use crate::project::Project;
 
-pub use tables::{SYSTEM_TABLES, newest_manifest, taken_requests};
+pub use tables::{SHARES, SYSTEM_TABLES, newest_manifest, taken_requests};
 
 /// Where a project's checkpoint is, whether there is one or not.
 pub fn open_store(project: &Project, runtime: &Handle) -> Result<Store> {

@@ -13,12 +13,14 @@
 //! * I4: every file carries a checksum, in itself (JSON) or in the manifest that refers to it (state).
 
 mod envelope;
+mod lateness;
 mod ledger;
 mod manifest;
 mod paths;
 mod recovery;
 
 pub use envelope::{checksum, open, seal};
+pub use lateness::Lateness;
 pub use ledger::{Account, LedgerRow};
 pub use manifest::{Claim, CommitRecord, FORMAT, Manifest, Metadata, OperatorState, Replayed, SinkReceipt, SourceProgress, StateFile, TickRecord};
 pub use paths::Paths;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use watershed_types::{Epoch, Generation, Positions};
 
+use crate::lateness::Lateness;
 use crate::LedgerRow;
 
 /// The format of everything in a checkpoint folder. A newer one is refused, an older one is read for ever.
@@ -75,6 +76,15 @@ pub struct SourceProgress {
     /// Records that were gone before they could be read, and that `on_data_loss = 'continue'` let pass.
     #[serde(default)]
     pub lost: u64,
+    /// The partition that holds the combined watermark back.
+    #[serde(default)]
+    pub held_by: Option<String>,
+    /// Partitions that do not hold it, for they are idle.
+    #[serde(default)]
+    pub idle: Vec<String>,
+    /// How late its rows were, since the pipeline was made.
+    #[serde(default)]
+    pub lateness: Lateness,
 }
 
 /// One tick.

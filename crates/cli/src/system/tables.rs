@@ -4,25 +4,18 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use watershed_engine::checkpoint::{Checkpoint, read_state};
 use watershed_engine::run::{REPLAY_SOURCE, pending_requests, quarantine_schema};
-use watershed_protocol::{CommitRecord, Manifest};
+use watershed_protocol::{CommitRecord, Manifest, SourceProgress};
 use watershed_types::{Epoch, Error, Result};
 
 /// Their names.
-pub const SYSTEM_TABLES: [&str; 7] = ["epochs", "ledger", "quarantine", "replays", "sinks", "state", "watermarks"];
+pub const SYSTEM_TABLES: [&str; 8] = ["epochs", "lateness", "ledger", "quarantine", "replays", "sinks", "state", "watermarks"];
 
-/// The newest watermark of each source and partition.
-pub fn watermarks(checkpoint: &Checkpoint) -> Result<Vec<(String, String, i64)>> {
-    let Some(manifest) = newest_manifest(checkpoint)? else { return Ok(vec![]) };
-    Ok(manifest
-        .sources
-        .into_iter()
-        .flat_map(|(source, progress)| progress.watermarks.into_iter().map(move |(partition, watermark)| (source.clone(), partition, watermark)))
-        .collect())
-}
+/// The shares of rows for which a delay is recommended.
+pub const SHARES: [f64; 3] = [0.99, 0.999, 0.9999];
 
 /// The manifest of the newest complete epoch.
 pub fn newest_manifest(checkpoint: &Checkpoint) -> Result<Option<Manifest>> {
@@ -42,7 +35,8 @@ pub fn read(name: &str, checkpoint: Option<&Checkpoint>, work: &Path) -> Result<
         "ledger" => ledger(&records),
         "epochs" => epochs(&records, &manifests(checkpoint)?),
         "sinks" => sinks(&records),
-        "watermarks" => watermark_rows(&checkpoint.map(watermarks).transpose()?.unwrap_or_default()),
+        "watermarks" => watermarks(checkpoint.map(newest_manifest).transpose()?.flatten().as_ref()),
+        "lateness" => lateness(checkpoint.map(newest_manifest).transpose()?.flatten().as_ref()),
         "state" => state(checkpoint.map(newest_manifest).transpose()?.flatten().as_ref()),
         "replays" => return replays(checkpoint, work),
         _ => Ok(RecordBatch::new_empty(zoned(&quarantine_schema()))),
@@ -127,8 +121,36 @@ fn sinks(records: &[CommitRecord]) -> Built {
     ])
 }
 
-fn watermark_rows(rows: &[(String, String, i64)]) -> Built {
-    batch(vec![("source", texts(rows.iter().map(|r| r.0.as_str()))), ("partition", texts(rows.iter().map(|r| r.1.as_str()))), ("watermark", times(rows.iter().map(|r| Some(r.2))))])
+/// Each partition's watermark, and what it does to the source's.
+fn watermarks(manifest: Option<&Manifest>) -> Built {
+    let rows: Vec<_> = manifest.iter().flat_map(|m| &m.sources).flat_map(|(source, progress)| progress.watermarks.iter().map(move |at| (source, progress, at))).collect();
+    let flag = |of: &dyn Fn(&SourceProgress, &String) -> bool| -> ArrayRef { Arc::new(BooleanArray::from_iter(rows.iter().map(|(_, progress, (name, _))| Some(of(progress, name))))) };
+    batch(vec![
+        ("source", texts(rows.iter().map(|r| r.0.as_str()))),
+        ("partition", texts(rows.iter().map(|r| r.2.0.as_str()))),
+        ("watermark", times(rows.iter().map(|r| Some(*r.2.1)))),
+        ("source_watermark", times(rows.iter().map(|r| r.1.combined))),
+        ("holds_back", flag(&|progress, name| progress.held_by.as_ref() == Some(name))),
+        ("idle", flag(&|progress, name| progress.idle.contains(name))),
+    ])
+}
+
+/// How late rows were: for each source a row for each bucket, with what a delay that long would have covered.
+fn lateness(manifest: Option<&Manifest>) -> Built {
+    let mut rows: Vec<(&str, i64, u64, f64)> = Vec::new();
+    for (source, progress) in manifest.iter().flat_map(|m| &m.sources) {
+        let (all, mut sum) = (progress.lateness.rows(), 0);
+        for (micros, count) in progress.lateness.buckets() {
+            sum += count;
+            rows.push((source, micros, count, sum as f64 / all as f64));
+        }
+    }
+    batch(vec![
+        ("source", texts(rows.iter().map(|r| r.0))),
+        ("late_by_up_to_seconds", Arc::new(Float64Array::from_iter_values(rows.iter().map(|r| r.1 as f64 / 1e6)))),
+        ("rows", numbers(rows.iter().map(|r| r.2))),
+        ("covered", Arc::new(Float64Array::from_iter_values(rows.iter().map(|r| r.3)))),
+    ])
 }
 
 fn state(manifest: Option<&Manifest>) -> Built {

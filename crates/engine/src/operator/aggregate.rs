@@ -268,6 +268,11 @@ impl Operator for WindowAggregate {
         Ok((batches, expires))
     }
 
+    /// What open windows would yield now.
+    fn contents(&mut self) -> Result<Vec<RecordBatch>> {
+        self.emit(i64::MAX)
+    }
+
     /// Takes the files of a snapshot, oldest first, and how far windows were emitted.
     fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
         self.emitted_to = emitted_to.unwrap_or(i64::MIN);

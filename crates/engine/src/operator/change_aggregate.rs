@@ -443,6 +443,12 @@ impl Operator for ChangeAggregate {
     fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
         snapshot_all([&mut self.store], full)
     }
+    fn contents(&mut self) -> Result<Vec<RecordBatch>> {
+        let mut held: Vec<(Box<[u8]>, Arc<[u8]>)> = self.store.iter().flat_map(|(key, rows)| rows.iter().map(move |e| (key.into(), Arc::clone(&e.row)))).collect();
+        held.sort();
+        let (keys, states): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+        if keys.is_empty() { Ok(vec![]) } else { Ok(vec![self.results(&keys, &states)?]) }
+    }
     fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
         self.emitted_to = emitted_to.unwrap_or(i64::MIN);
         self.store.restore(files, self.emitted_to)?;

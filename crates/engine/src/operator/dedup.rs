@@ -205,6 +205,10 @@ impl Operator for Dedup {
         Ok((batches, expires))
     }
 
+    fn contents(&mut self) -> Result<Vec<RecordBatch>> {
+        self.snapshot(true).map(|(batches, _)| batches)
+    }
+
     /// Takes the files of a snapshot. Keys that `watermark` has passed are left out.
     fn restore(&mut self, files: &[Vec<RecordBatch>], _: Option<i64>, watermark: i64) -> Result<()> {
         let damaged = || DataFusionError::Internal("a dedup snapshot has other columns than this version writes".to_owned());

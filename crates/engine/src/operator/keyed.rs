@@ -21,7 +21,7 @@ use hashbrown::HashMap;
 
 use super::batch::{DELETE, INSERT, StreamBatch, Tally};
 use super::relation::{Relation, conform, relaxed};
-use super::store::{FOR_EVER, RowCodec, Store, snapshot_all};
+use super::store::{FOR_EVER, RowCodec, Store, contents, snapshot_all};
 use super::{Operator, OperatorSpec, Until};
 use crate::run::{Stage, timed};
 
@@ -225,6 +225,9 @@ impl Operator for Keyed {
     }
     fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
         snapshot_all([&mut self.store], full)
+    }
+    fn contents(&mut self) -> Result<Vec<RecordBatch>> {
+        contents(&self.store, &self.rows, self.spec.relation.slots()[0].columns()).map(|batch| batch.into_iter().collect())
     }
     fn restore(&mut self, files: &[Vec<RecordBatch>], _: Option<i64>, _: i64) -> Result<()> {
         self.store.restore(files, i64::MIN)

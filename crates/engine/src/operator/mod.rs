@@ -136,6 +136,8 @@ pub trait Operator: Send {
     fn evictions(&self) -> u64;
     /// What changed since the last snapshot, or all of it; and the event time after which none of it is needed, if there is one.
     fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)>;
+    /// What it holds, for people. May change the operator: for a copy that was restored to be looked at.
+    fn contents(&mut self) -> Result<Vec<RecordBatch>>;
     /// Takes the files of snapshots, oldest first, how far results were yielded, and the watermark of that time.
     fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, watermark: i64) -> Result<()>;
 }

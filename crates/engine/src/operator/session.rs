@@ -19,7 +19,7 @@ use watershed_types::Reason;
 
 use super::batch::{Refusal, StreamBatch, Tally};
 use super::relation::{conform, relaxed};
-use super::store::{RowCodec, Store, snapshot_all};
+use super::store::{RowCodec, Store, contents, snapshot_all};
 use super::windowed::why_late;
 use super::{Operator, OperatorSpec, Until};
 use crate::run::{Stage, timed};
@@ -231,6 +231,9 @@ impl Operator for Sessions {
     }
     fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
         snapshot_all([&mut self.store], full)
+    }
+    fn contents(&mut self) -> Result<Vec<RecordBatch>> {
+        contents(&self.store, &self.rows, &self.spec.input).map(|batch| batch.into_iter().collect())
     }
     fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
         self.emitted_to = emitted_to.unwrap_or(i64::MIN);

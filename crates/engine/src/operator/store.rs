@@ -356,6 +356,19 @@ impl Writer {
     }
 }
 
+/// A store's rows for people: in the order of their numbers, without columns that the store does not keep.
+pub fn contents(store: &Store, codec: &RowCodec, columns: &Schema) -> Result<Option<RecordBatch>> {
+    let mut rows: Vec<(u64, Arc<[u8]>)> = store.iter().flat_map(|(_, rows)| rows.iter().map(|e| (e.id, Arc::clone(&e.row)))).collect();
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    rows.sort_by_key(|(id, _)| *id);
+    let decoded = codec.decode(rows.iter().map(|(_, row)| row.as_ref()))?;
+    let kept: Vec<usize> = (0..decoded.len()).collect();
+    let schema = super::relation::relaxed(&columns.project(&kept)?);
+    Ok(Some(super::relation::conform(&schema, decoded, rows.len())?))
+}
+
 /// The snapshots of several stores as one: the batches, and the event time after which none of it is needed.
 pub fn snapshot_all<'a>(stores: impl IntoIterator<Item = &'a mut Store>, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
     let (mut batches, mut latest, mut kept_for_ever) = (Vec::new(), None, false);

@@ -22,7 +22,7 @@ use watershed_types::Reason;
 
 use super::batch::{DELETE, INSERT, Refusal, StreamBatch, Tally, late_detail};
 use super::relation::{conform, relaxed};
-use super::store::{FOR_EVER, RowCodec, Store, snapshot_all};
+use super::store::{FOR_EVER, RowCodec, Store, contents, snapshot_all};
 use super::{Operator, OperatorSpec, Until};
 use crate::run::{Stage, timed};
 
@@ -409,6 +409,13 @@ impl Operator for StreamJoin {
     }
     fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
         snapshot_all(&mut self.stores, full)
+    }
+    fn contents(&mut self) -> Result<Vec<RecordBatch>> {
+        let mut sides = Vec::new();
+        for side in 0..2 {
+            sides.extend(contents(&self.stores[side], &self.rows[side], &self.spec.columns[side])?);
+        }
+        Ok(sides)
     }
     fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
         self.emitted_to = emitted_to.unwrap_or(i64::MIN);

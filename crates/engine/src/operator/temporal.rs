@@ -21,7 +21,7 @@ use watershed_types::Reason;
 
 use super::batch::{DELETE, Refusal, StreamBatch, Tally};
 use super::relation::{conform, relaxed};
-use super::store::{FOR_EVER, RowCodec, Store, snapshot_all};
+use super::store::{FOR_EVER, RowCodec, Store, contents, snapshot_all};
 use super::windowed::why_late;
 use super::{Operator, OperatorSpec, Until};
 use crate::run::{Stage, timed};
@@ -327,6 +327,15 @@ impl Operator for Temporal {
     }
     fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
         snapshot_all(&mut self.stores, full)
+    }
+    fn contents(&mut self) -> Result<Vec<RecordBatch>> {
+        let mut sides: Vec<RecordBatch> = contents(&self.stores[STREAM], &self.rows[STREAM], &self.spec.columns[STREAM])?.into_iter().collect();
+        let versions: Vec<Arc<[u8]>> = self.stores[VERSIONS].iter().flat_map(|(_, rows)| rows.iter().map(|e| Arc::clone(&e.row))).collect();
+        if !versions.is_empty() {
+            let columns = self.rows[VERSIONS].decode(versions.iter().map(|version| &version[8..]))?;
+            sides.push(conform(&relaxed(&self.spec.columns[VERSIONS]), columns, versions.len())?);
+        }
+        Ok(sides)
     }
     fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
         self.emitted_to = emitted_to.unwrap_or(i64::MIN);

@@ -70,6 +70,9 @@ impl Operator for Union {
     fn snapshot(&mut self, _: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
         Ok((vec![], None))
     }
+    fn contents(&mut self) -> Result<Vec<RecordBatch>> {
+        Ok(vec![])
+    }
     fn restore(&mut self, _: &[Vec<RecordBatch>], _: Option<i64>, _: i64) -> Result<()> {
         Ok(())
     }

@@ -19,7 +19,7 @@ use watershed_types::Reason;
 
 use super::batch::{Refusal, StreamBatch, Tally, late_detail};
 use super::relation::{Relation, conform, relaxed};
-use super::store::{RowCodec, Store, snapshot_all};
+use super::store::{RowCodec, Store, contents, snapshot_all};
 use super::{Operator, OperatorSpec, Until};
 use crate::run::{Stage, timed};
 
@@ -179,6 +179,13 @@ impl Operator for Windowed {
     }
     fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
         snapshot_all(&mut self.stores, full)
+    }
+    fn contents(&mut self) -> Result<Vec<RecordBatch>> {
+        let mut sides = Vec::new();
+        for ((store, codec), slot) in self.stores.iter().zip(&self.codecs).zip(self.spec.relation.slots()) {
+            sides.extend(contents(store, codec, slot.columns())?);
+        }
+        Ok(sides)
     }
     fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
         self.emitted_to = emitted_to.unwrap_or(i64::MIN);

@@ -17,7 +17,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement;
 use watershed_codec::{ColumnSpec, CsvOptions, Format};
-use watershed_sql::{AsOfTime, ColumnKind, Definitions, Emit, Keep, Place, QueryDef, RelationInput, RelationKind, SinkDef, SourceDef, StaticDef, TableDef};
+use watershed_sql::{AsOfTime, ColumnKind, Definitions, Emit, Keep, OnLate, Place, QueryDef, RelationInput, RelationKind, SinkDef, SourceDef, StaticDef, TableDef};
 use watershed_types::{Error, Options, Result, Zone};
 
 use super::functions::{self, TickTime};
@@ -293,6 +293,9 @@ impl Binder {
         let logical = self.query(&definition.query, &owner)?;
         let state = self.context.state();
         let optimized = state.optimize(&logical).map_err(|e| planned(&definition.query.place, &owner, &e))?;
+        if definition.query.on_late == OnLate::Update && definition.query.allowed_lateness_micros.is_none() {
+            return Err(at(&definition.query.place, &owner, "ON LATE UPDATE needs to know for how long windows are kept for late rows").hint("Write ALLOWED LATENESS INTERVAL '1 hour' ON LATE UPDATE."));
+        }
         let mut lowering = lowering(&self.context, &self.named, &definition.name, emission(&definition.query));
         let lowered = lowering.lower(&optimized).map_err(|e| placed(e, &definition.query.place))?;
         let parts = std::mem::take(&mut lowering.parts);
@@ -332,6 +335,7 @@ impl Binder {
             stored: true,
             key,
             hold: lowered.hold,
+            drops_late: definition.query.on_late == OnLate::Drop,
             options,
             rowtime: lowered.rowtime.iter().map(|time| time.is_time()).collect(),
             aggregated: lowered.aggregated,
@@ -401,6 +405,7 @@ impl Binder {
                 stored: false,
                 key: lowered.key.map(|_| vec![]),
                 hold: lowered.hold,
+                drops_late: definition.query.on_late == OnLate::Drop,
                 options: Options::new(owner.to_owned(), std::collections::BTreeMap::new()),
                 rowtime: lowered.rowtime.iter().map(|time| time.is_time()).collect(),
                 aggregated: lowered.aggregated,
@@ -496,6 +501,7 @@ impl Binder {
             stored: false,
             key,
             hold: lowered.hold,
+            drops_late: false,
             options: Options::new(owner, std::collections::BTreeMap::new()),
             rowtime: lowered.rowtime.iter().map(|time| time.is_time()).collect(),
             aggregated: lowered.aggregated,

@@ -128,6 +128,8 @@ pub struct TablePlan {
     pub options: Options,
     /// Which columns are event time, passed through untouched.
     pub rowtime: Vec<bool>,
+    /// True if late rows are counted and not kept (`ON LATE DROP`).
+    pub drops_late: bool,
     /// True if an operator made its rows of others: they are results, not input rows.
     pub aggregated: bool,
     /// The optimized logical plan, for `plan` and the batch lowering.

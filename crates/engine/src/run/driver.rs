@@ -658,6 +658,8 @@ impl Driver {
                 entry.watermark = watermarks.combined();
                 (entry.held_by, entry.idle) = watermarks.holder();
                 entry.partitions = watermarks.by_partition();
+                entry.lateness = watermarks.lateness().clone();
+                entry.delay = watermarks.delay();
                 if let Some(watermark) = entry.watermark {
                     metrics::gauge!("watershed_watermark_lag_seconds", "source" => source.name.clone()).set((now - watermark) as f64 / 1e6);
                 }
@@ -716,7 +718,10 @@ impl Driver {
         for source in &mut self.parts.sources {
             let watermarks = source.watermarks.as_ref().map(Watermarks::by_partition).unwrap_or_default();
             let combined = source.watermarks.as_mut().and_then(Watermarks::combined);
-            sources.insert(source.name.clone(), SourceProgress { moved: std::mem::take(&mut source.moved), watermarks, combined, lost: std::mem::take(&mut source.lost) });
+            let (held_by, idle) = source.watermarks.as_ref().map(Watermarks::holder).unwrap_or_default();
+            let lateness = source.watermarks.as_ref().map(|w| w.lateness().clone()).unwrap_or_default();
+            let (moved, lost) = (std::mem::take(&mut source.moved), std::mem::take(&mut source.lost));
+            sources.insert(source.name.clone(), SourceProgress { moved, watermarks, combined, lost, held_by, idle, lateness });
         }
         if let Some(since) = self.open.since {
             metrics::histogram!("watershed_epoch_duration_seconds").record(since.elapsed().as_secs_f64());

@@ -230,7 +230,7 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
         if let (Some(watermarks), Some(manifest)) = (&mut watermarks, &last)
             && let Some(progress) = manifest.sources.get(&source.name)
         {
-            watermarks.restore(&progress.watermarks, progress.combined);
+            watermarks.restore(&progress.watermarks, progress.combined, progress.lateness.clone());
         }
         if let Some(watermarks) = &mut watermarks {
             watermarks.expect(reader.partitions());

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
-use watershed_protocol::Account;
+use watershed_protocol::{Account, Lateness};
 
 pub use super::flow::FlowReport;
 
@@ -74,6 +74,12 @@ pub struct SourceStatus {
     pub idle: Vec<String>,
     /// Each partition's watermark.
     pub partitions: BTreeMap<String, i64>,
+    /// How far the watermark is behind the greatest event time, microseconds.
+    #[serde(default)]
+    pub delay: i64,
+    /// How late rows were.
+    #[serde(default)]
+    pub lateness: Lateness,
     /// Rates in and out, partition by partition, where the source knows.
     #[serde(default)]
     pub flow: FlowReport,

@@ -44,6 +44,8 @@ pub struct TableRun {
     rules: Vec<Rule>,
     /// How often each rule was broken since the start.
     pub violations: Vec<u64>,
+    /// True if late rows are counted and not kept.
+    drops_late: bool,
     /// True if its results have an account of their own in any case: no writer's receipt stands for them.
     told: bool,
 }
@@ -110,7 +112,7 @@ impl TableRun {
         let rules = std::mem::take(&mut plan.rules);
         let check = std::mem::take(&mut plan.check);
         let one_by_one = rule_by_rule(&check).map_err(|e| failed(&plan.name, e))?;
-        Ok(Self { name: plan.name.clone(), segments, check, one_by_one, violations: vec![0; rules.len()], rules, told: !plan.stored || plan.key.is_some() })
+        Ok(Self { name: plan.name.clone(), segments, check, one_by_one, violations: vec![0; rules.len()], rules, told: !plan.stored || plan.key.is_some(), drops_late: plan.drops_late })
     }
 
     /// The stateful operators.
@@ -197,7 +199,9 @@ impl TableRun {
             account.duplicate = tally.duplicate;
             account.late = tally.late.len() as u64;
             account.delivered = if absorbed { tally.absorbed } else { delivered };
-            fates.refused.extend(tally.late);
+            if !self.drops_late {
+                fates.refused.extend(tally.late);
+            }
             let known = account.delivered + account.duplicate + account.late + account.quarantined;
             account.filtered =
                 account.read.checked_sub(known).ok_or_else(|| Error::internal("RUN0005", format!("table \"{}\": {known} fates for {} rows", self.name, account.read)))?;

@@ -8,6 +8,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use watershed_protocol::Lateness;
+
 /// One partition.
 #[derive(Debug, Clone)]
 struct Partition {
@@ -24,16 +26,18 @@ pub struct Watermarks {
     partitions: BTreeMap<String, Partition>,
     caught_up: bool,
     combined: Option<i64>,
+    lateness: Lateness,
 }
 
 impl Watermarks {
     /// No partitions yet. `delay` and `idle_timeout` in microseconds.
     pub fn new(delay: i64, idle_timeout: i64) -> Self {
-        Self { delay, idle_timeout: Duration::from_micros(idle_timeout.max(0) as u64), partitions: BTreeMap::new(), caught_up: false, combined: None }
+        Self { delay, idle_timeout: Duration::from_micros(idle_timeout.max(0) as u64), partitions: BTreeMap::new(), caught_up: false, combined: None, lateness: Lateness::default() }
     }
 
     /// Takes up where an epoch left off.
-    pub fn restore(&mut self, watermarks: &BTreeMap<String, i64>, combined: Option<i64>) {
+    pub fn restore(&mut self, watermarks: &BTreeMap<String, i64>, combined: Option<i64>, lateness: Lateness) {
+        self.lateness = lateness;
         for (partition, watermark) in watermarks {
             self.partitions.insert(partition.clone(), Partition { greatest: Some(watermark + self.delay), heard: Instant::now() });
         }
@@ -59,14 +63,20 @@ impl Watermarks {
         state.heard = Instant::now();
         let mut greatest = state.greatest.unwrap_or(*first);
         let mut watermark = greatest.saturating_sub(self.delay);
+        let mut behind = 0;
         for (row, time) in times.iter().enumerate() {
             if *time > greatest {
                 greatest = *time;
                 watermark = greatest.saturating_sub(self.delay);
-            } else if *time < watermark {
-                late.insert(row as u32, watermark);
+            } else if *time < greatest {
+                behind += 1;
+                self.lateness.behind(greatest - *time);
+                if *time < watermark {
+                    late.insert(row as u32, watermark);
+                }
             }
         }
+        self.lateness.in_order(times.len() as u64 - behind);
         state.greatest = Some(greatest);
         late
     }
@@ -87,6 +97,16 @@ impl Watermarks {
         // With every partition idle nothing holds the watermark, and nothing moves it either.
         self.combined = self.combined.max(least);
         self.combined
+    }
+
+    /// How far the watermark is behind the greatest event time, microseconds.
+    pub fn delay(&self) -> i64 {
+        self.delay
+    }
+
+    /// How late rows were.
+    pub fn lateness(&self) -> &Lateness {
+        &self.lateness
     }
 
     /// Each partition's watermark.

@@ -2,9 +2,11 @@
 
 use watershed_engine::run::{SourceStatus, Status};
 use watershed_engine::time::{interval, timestamp};
+use watershed_protocol::Lateness;
 use watershed_types::Result;
 
 use crate::output::{Cell, Sheet, account_cells, ago, count, print, size, thousands};
+use crate::system::SHARES;
 
 /// Prints it.
 pub fn show(status: &Status, address: &str) -> Result<()> {
@@ -31,6 +33,10 @@ pub fn show(status: &Status, address: &str) -> Result<()> {
             held,
             Cell::text(source.idle.join(", ")),
         ]);
+    }
+    let mut lateness = Sheet::new(&["event time of", "delay>", "in order>", "99 % within>", "99.9 %>", "99.99 %>", "advice"]);
+    for (name, source) in status.sources.iter().filter(|(_, s)| s.lateness.rows() > 0) {
+        lateness.push(lateness_row(name, &source.lateness, source.delay));
     }
     let mut partitions = Sheet::new(&["partition of", "partition", "lag>", "in/s>", "out/s>", "hot key", "skew"]);
     for (name, source) in &status.sources {
@@ -59,7 +65,7 @@ pub fn show(status: &Status, address: &str) -> Result<()> {
     for (name, operator) in &status.operators {
         operators.push(vec![Cell::text(name), Cell::text(thousands(operator.rows)), Cell::text(size(operator.bytes)), Cell::text(thousands(operator.evictions))]);
     }
-    for sheet in [sources, partitions, tables, operators].iter().filter(|s| !s.is_empty()) {
+    for sheet in [sources, lateness, partitions, tables, operators].iter().filter(|s| !s.is_empty()) {
         text.push_str(&format!("\n{}", sheet.table("")));
     }
     if !status.quarantine.is_empty() {
@@ -70,6 +76,22 @@ pub fn show(status: &Status, address: &str) -> Result<()> {
         text.push_str(&format!("\nnotice: {notice}\n"));
     }
     print(&text)
+}
+
+/// How late a source's rows are, and what that says of its delay.
+pub fn lateness_row(name: &str, lateness: &Lateness, delay: i64) -> Vec<Cell> {
+    let rows = lateness.rows();
+    let in_order = lateness.buckets().filter(|(micros, _)| *micros == 0).map(|(_, n)| n).sum::<u64>();
+    let needed: Vec<i64> = SHARES.iter().map(|share| lateness.delay_for(*share).unwrap_or(0)).collect();
+    let advice = match (needed.first(), needed.last()) {
+        (Some(first), _) if delay < *first => format!("more than 1 % come later than the delay: {} would take 99.9 %", interval(needed[1])),
+        (_, Some(last)) if delay > 4 * last.max(&1_000_000) => format!("results wait longer than they need: {} would take 99.99 %", interval(*last)),
+        _ => String::new(),
+    };
+    let mut cells = vec![Cell::text(name), Cell::text(interval(delay)), Cell::text(format!("{:.2} %", 100.0 * in_order as f64 / rows.max(1) as f64))];
+    cells.extend(needed.into_iter().map(|micros| Cell::text(interval(micros))));
+    cells.push(Cell::text(advice));
+    cells
 }
 
 /// A watermark and how far it is behind the clock.

@@ -151,7 +151,7 @@ pub fn compare(before: &Audit, after: &Audit, counts: &Counts, plan: Option<&Pla
         ));
     }
     findings.extend(receipts(before, plan));
-    findings.extend(quarantine(before, counts));
+    findings.extend(quarantine(before, counts, plan));
     if good.0 > 0 && findings.iter().all(|f| !f.failed()) {
         findings.push(Finding::good("lake", format!("{}, {} in {}, as the epochs say", count(good.0, "table"), count(good.1, "row"), count(good.2, "file"))));
     }
@@ -179,11 +179,12 @@ fn receipts(audit: &Audit, plan: Option<&Plan>) -> Vec<Finding> {
 }
 
 /// Every late or quarantined row of the ledger waits in the quarantine.
-fn quarantine(audit: &Audit, counts: &Counts) -> Vec<Finding> {
+fn quarantine(audit: &Audit, counts: &Counts, plan: Option<&Plan>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut expected: BTreeMap<(u64, String), u64> = BTreeMap::new();
     for row in audit.records.values().flat_map(|r| &r.ledger) {
-        *expected.entry((row.epoch, row.table_name.clone())).or_default() += row.account.late + row.account.quarantined;
+        let kept_late = if plan.is_some_and(|p| p.tables.iter().any(|t| t.name == row.table_name && t.drops_late)) { 0 } else { row.account.late };
+        *expected.entry((row.epoch, row.table_name.clone())).or_default() += kept_late + row.account.quarantined;
     }
     let nothing = BTreeMap::new();
     let found = match &counts.quarantine {
