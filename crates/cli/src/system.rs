@@ -4,6 +4,7 @@
 //!
 //! Tables are opened when a query first names them, each time at their newest version. Nothing is created.
 
+mod state;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -93,6 +94,8 @@ pub fn context(project: &Project, runtime: &Handle) -> Result<SessionContext> {
     let context = SessionContext::new_with_config(config);
     let catalog = context.catalog("datafusion").ok_or_else(|| Error::internal("CLI0060", "the query session has no catalog"))?;
     let system = SystemSchema { checkpoint: open_checkpoint(project, runtime)?, quarantine, work: project.work() };
+    // In SQL it is system.state(…), and DataFusion looks table functions up by the first part of their name.
+    context.register_udtf("system", Arc::new(state::StateFunction::new(project, system.checkpoint.clone(), runtime.clone())));
     catalog.register_schema("public", Arc::new(LakeSchema { names })).map_err(fail)?;
     catalog.register_schema("system", Arc::new(system)).map_err(fail)?;
     Ok(context)

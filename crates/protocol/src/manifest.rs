@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use watershed_types::{Epoch, Generation, Positions};
 
-use crate::lateness::Lateness;
 use crate::LedgerRow;
+use crate::lateness::Lateness;
 
 /// The format of everything in a checkpoint folder. A newer one is refused, an older one is read for ever.
 pub const FORMAT: u32 = 1;

@@ -124,7 +124,8 @@ fn sinks(records: &[CommitRecord]) -> Built {
 /// Each partition's watermark, and what it does to the source's.
 fn watermarks(manifest: Option<&Manifest>) -> Built {
     let rows: Vec<_> = manifest.iter().flat_map(|m| &m.sources).flat_map(|(source, progress)| progress.watermarks.iter().map(move |at| (source, progress, at))).collect();
-    let flag = |of: &dyn Fn(&SourceProgress, &String) -> bool| -> ArrayRef { Arc::new(BooleanArray::from_iter(rows.iter().map(|(_, progress, (name, _))| Some(of(progress, name))))) };
+    let flag =
+        |of: &dyn Fn(&SourceProgress, &String) -> bool| -> ArrayRef { Arc::new(BooleanArray::from_iter(rows.iter().map(|(_, progress, (name, _))| Some(of(progress, name))))) };
     batch(vec![
         ("source", texts(rows.iter().map(|r| r.0.as_str()))),
         ("partition", texts(rows.iter().map(|r| r.2.0.as_str()))),

@@ -294,7 +294,8 @@ impl Binder {
         let state = self.context.state();
         let optimized = state.optimize(&logical).map_err(|e| planned(&definition.query.place, &owner, &e))?;
         if definition.query.on_late == OnLate::Update && definition.query.allowed_lateness_micros.is_none() {
-            return Err(at(&definition.query.place, &owner, "ON LATE UPDATE needs to know for how long windows are kept for late rows").hint("Write ALLOWED LATENESS INTERVAL '1 hour' ON LATE UPDATE."));
+            return Err(at(&definition.query.place, &owner, "ON LATE UPDATE needs to know for how long windows are kept for late rows")
+                .hint("Write ALLOWED LATENESS INTERVAL '1 hour' ON LATE UPDATE."));
         }
         let mut lowering = lowering(&self.context, &self.named, &definition.name, emission(&definition.query));
         let lowered = lowering.lower(&optimized).map_err(|e| placed(e, &definition.query.place))?;

@@ -32,7 +32,7 @@ pub use flow::{FlowReport, PartitionFlow};
 pub use intake::{Intake, Prepare};
 pub use live::Live;
 pub use quarantine::schema as quarantine_schema;
-pub use recover::{Adapters, Config, Handle, LiveSink, SinkTarget, start};
+pub use recover::{Adapters, Config, Handle, LiveSink, SinkTarget, start, state_of};
 pub use replay::{REPLAY_SOURCE, ReplayRequest, ReplayRow, encode_hex, pending_requests, submit_replay};
 pub use stages::{Stage, seconds as stage_seconds, timed};
 pub use status::{OperatorStatus, SharedStatus, SourceStatus, Status, TableStatus};

@@ -356,7 +356,7 @@ fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chain
         let watermark = restored_watermark(plan, index, last);
         let mut table = TableRun::new(&mut plan.tables[index], schema, checkpoint.metadata.key_groups, config.parallelism)?;
         for segment in &mut table.segments {
-            restore(segment, config, checkpoint, chains, watermark)?;
+            restore(segment, config.rebuild, checkpoint, chains, watermark)?;
         }
         tables.push(table);
     }
@@ -374,12 +374,12 @@ fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chain
     Ok(tables)
 }
 
-fn restore(segment: &mut Segment, config: &Config, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>, watermark: i64) -> Result<()> {
+fn restore(segment: &mut Segment, rebuild: bool, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>, watermark: i64) -> Result<()> {
     let Segment::Operator(operator) = segment else { return Ok(()) };
     let (id, fingerprint) = (operator.id().to_owned(), operator.fingerprint().to_owned());
     let Some(chain) = chains.get(&id) else { return Ok(()) };
     if chain.fingerprint != fingerprint {
-        if config.rebuild {
+        if rebuild {
             tracing::warn!(operator = id, "the operator has changed and starts empty");
             chains.remove(&id);
             return Ok(());
@@ -392,6 +392,43 @@ fn restore(segment: &mut Segment, config: &Config, checkpoint: &Checkpoint, chai
         Error::corrupt("RUN0020", format!("the state of operator \"{id}\" cannot be loaded: {e}")).hint("Run once with --rebuild to start this operator without its state.")
     };
     operator.restore(&files, chain.emitted_to, watermark).map_err(unfit)
+}
+
+/// What the operators of a table held at the last complete epoch: for each its name and its rows. Changes nothing.
+///
+/// `name` is a table, or one of its operators as `watershed plan` names them. An operator whose state does not fit the plan
+/// any more is left out.
+pub fn state_of(mut plan: Plan, checkpoint: &Checkpoint, name: &str) -> Result<Vec<(String, Vec<RecordBatch>)>> {
+    let last = match checkpoint.history()?.last_committed() {
+        Epoch::ZERO => None,
+        epoch => Some(checkpoint.manifest(epoch)?),
+    };
+    let mut chains: BTreeMap<String, OperatorState> = last.as_ref().map(|m| m.state.clone()).unwrap_or_default();
+    let table = name.split(['/', '#']).next().unwrap_or(name).to_owned();
+    let mut found = Vec::new();
+    for index in 0..plan.tables.len() {
+        let its = plan.tables[index].name == table || plan.tables[index].name.split('#').next() == Some(&table);
+        if !its {
+            continue;
+        }
+        let input = match plan.tables[index].inputs.first() {
+            Some(Input::Table(input)) => Arc::clone(&plan.tables[*input].schema),
+            Some(Input::Source(source)) => Arc::clone(&plan.sources[*source].schema),
+            None => continue,
+        };
+        let watermark = restored_watermark(&plan, index, last.as_ref());
+        let mut run = TableRun::new(&mut plan.tables[index], input, checkpoint.metadata.key_groups, 1)?;
+        for segment in &mut run.segments {
+            restore(segment, true, checkpoint, &mut chains, watermark)?;
+            let Segment::Operator(operator) = segment else { continue };
+            let id = operator.id().to_owned();
+            if name == table || name == id {
+                let rows = operator.contents().map_err(|e| Error::internal("RUN0020", format!("the state of operator \"{id}\" cannot be shown: {e}")))?;
+                found.push((id, rows));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Where a table's watermark stood at the last epoch.

@@ -112,7 +112,16 @@ impl TableRun {
         let rules = std::mem::take(&mut plan.rules);
         let check = std::mem::take(&mut plan.check);
         let one_by_one = rule_by_rule(&check).map_err(|e| failed(&plan.name, e))?;
-        Ok(Self { name: plan.name.clone(), segments, check, one_by_one, violations: vec![0; rules.len()], rules, told: !plan.stored || plan.key.is_some(), drops_late: plan.drops_late })
+        Ok(Self {
+            name: plan.name.clone(),
+            segments,
+            check,
+            one_by_one,
+            violations: vec![0; rules.len()],
+            rules,
+            told: !plan.stored || plan.key.is_some(),
+            drops_late: plan.drops_late,
+        })
     }
 
     /// The stateful operators.

@@ -32,7 +32,14 @@ pub struct Watermarks {
 impl Watermarks {
     /// No partitions yet. `delay` and `idle_timeout` in microseconds.
     pub fn new(delay: i64, idle_timeout: i64) -> Self {
-        Self { delay, idle_timeout: Duration::from_micros(idle_timeout.max(0) as u64), partitions: BTreeMap::new(), caught_up: false, combined: None, lateness: Lateness::default() }
+        Self {
+            delay,
+            idle_timeout: Duration::from_micros(idle_timeout.max(0) as u64),
+            partitions: BTreeMap::new(),
+            caught_up: false,
+            combined: None,
+            lateness: Lateness::default(),
+        }
     }
 
     /// Takes up where an epoch left off.
