@@ -1,6 +1,6 @@
 //! A batch on its way, and where its rows came from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
@@ -28,6 +28,8 @@ pub struct Origin {
     pub event_time: Vec<i64>,
     /// Accepted rows behind their own partition's watermark, and where it stood.
     pub late: HashMap<u32, i64>,
+    /// Accepted rows exactly at their own partition's watermark.
+    pub edge: HashSet<u32>,
 }
 
 impl Origin {
@@ -103,6 +105,11 @@ impl StreamBatch {
     /// True if the row is behind its own partition's watermark.
     pub fn is_late(&self, index: usize) -> bool {
         self.origin.as_ref().is_some_and(|origin| !origin.late.is_empty() && origin.late.contains_key(&self.row(index)))
+    }
+
+    /// True if the row is exactly at its own partition's watermark.
+    pub fn is_at_edge(&self, index: usize) -> bool {
+        self.origin.as_ref().is_some_and(|origin| !origin.edge.is_empty() && origin.edge.contains(&self.row(index)))
     }
 
     /// The source row of a row.

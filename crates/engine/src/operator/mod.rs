@@ -49,7 +49,7 @@ pub use session::SessionSpec;
 pub use stream_join::{StreamJoinSpec, TimeBounds};
 pub use temporal::TemporalSpec;
 pub use union::UnionSpec;
-pub use windowed::WindowedSpec;
+pub use windowed::{WindowEnd, WindowedSpec};
 
 /// One step of a table's plan.
 pub enum Step {

@@ -5,8 +5,9 @@
 //! A row makes `[time, time + gap)`, and those of one key that touch or overlap are one session (Flink's rule). Rows come out
 //! with their session's bounds once it is over.
 //!
-//! I1: a session is over when the watermark is past its end, not at it: a row at the end itself still touches it. So no row
-//!     that is not late can belong to a session that was given out.
+//! I1: a session is over when the watermark is at its end. A row at that end that its own partition's watermark had reached
+//!     before it starts a session of its own, whether the other was given out by then or not: so what sessions there are
+//!     does not depend on when they were given out.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -121,14 +122,15 @@ impl Sessions {
                 tally.absorbed += 1;
             }
             let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
-            self.store.put(key, time, 0, rows.row(row).data());
-            self.note(key, time);
+            let edge = batch.is_at_edge(row);
+            self.store.put(key, time, u32::from(edge), rows.row(row).data());
+            self.note(key, time, edge);
         }
         Ok(())
     }
 
-    /// Adds an event time to a key's sessions.
-    fn note(&mut self, key: &[u8], time: i64) {
+    /// Adds an event time to a key's sessions; at the edge not to one that ends there.
+    fn note(&mut self, key: &[u8], time: i64, edge: bool) {
         let gap = self.spec.gap;
         let at = self.due.entry(time.saturating_add(gap)).or_default();
         if !at.contains(key) {
@@ -138,16 +140,16 @@ impl Sessions {
             self.open.insert(key.into(), Vec::new());
         }
         let Some(spans) = self.open.get_mut(key) else { return };
-        let first = spans.partition_point(|(_, last)| last.saturating_add(gap) < time);
+        let first = spans.partition_point(|(_, last)| last.saturating_add(gap) < time + i64::from(edge));
         let past = first + spans[first..].partition_point(|(start, _)| *start <= time.saturating_add(gap));
         let merged = spans[first..past].iter().fold((time, time), |whole, span| (whole.0.min(span.0), whole.1.max(span.1)));
         spans.splice(first..past, [merged]);
     }
 
-    /// Gives out the sessions that ended before `mark`.
+    /// Gives out the sessions that have ended.
     fn close(&mut self, until: Until) -> Result<Vec<StreamBatch>> {
         // I1.
-        let mark = if until.closing { i64::MAX } else { until.watermark.saturating_sub(1) };
+        let mark = until.mark();
         let mut keys: HashSet<Box<[u8]>> = HashSet::new();
         while let Some(first) = self.due.first_entry() {
             if *first.key() > mark {
@@ -238,9 +240,10 @@ impl Operator for Sessions {
     fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
         self.emitted_to = emitted_to.unwrap_or(i64::MIN);
         self.store.restore(files, i64::MIN)?;
-        let times: Vec<(Box<[u8]>, i64)> = self.store.iter().flat_map(|(key, rows)| rows.iter().map(move |entry| (key.into(), entry.time))).collect();
-        for (key, time) in times {
-            self.note(&key, time);
+        let mut times: Vec<(u64, Box<[u8]>, i64, bool)> = self.store.iter().flat_map(|(key, rows)| rows.iter().map(move |e| (e.id, key.into(), e.time, e.count > 0))).collect();
+        times.sort_unstable();
+        for (_, key, time, edge) in times {
+            self.note(&key, time, edge);
         }
         Ok(())
     }

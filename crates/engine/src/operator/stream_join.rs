@@ -226,7 +226,7 @@ impl StreamJoin {
             if change == INSERT {
                 if self.spec.counts(side) {
                     match met {
-                        0 if self.spec.on_change => self.partner_lost(side, &mine, &mut singles),
+                        0 if self.spec.on_change && !self.spec.is_semi() => self.partner_lost(side, &mine, &mut singles),
                         0 => {}
                         _ if self.spec.is_semi() => singles.push(Single { side, row: Arc::clone(&mine), change: INSERT }),
                         _ => {}

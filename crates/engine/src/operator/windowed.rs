@@ -23,6 +23,15 @@ use super::store::{RowCodec, Store, contents, snapshot_all};
 use super::{Operator, OperatorSpec, Until};
 use crate::run::{Stage, timed};
 
+/// Where a row's window ends: `after` microseconds after the time in a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowEnd {
+    /// The column.
+    pub column: usize,
+    /// How long after it, microseconds.
+    pub after: i64,
+}
+
 /// What to run when a window closes.
 pub struct WindowedSpec {
     /// The operator's name in state.
@@ -35,8 +44,8 @@ pub struct WindowedSpec {
     pub relation: Relation,
     /// True if the relation's slots have the rows' numbers as their last column.
     pub numbered: bool,
-    /// For each input the column that says when its window ends.
-    pub ends: Vec<usize>,
+    /// For each input when a row's window ends.
+    pub ends: Vec<WindowEnd>,
     /// Which columns of the relation's output to yield, in order.
     pub output: Vec<usize>,
     /// The columns yielded.
@@ -78,13 +87,14 @@ struct Windowed {
 
 impl Windowed {
     fn take(&mut self, input: usize, batch: &StreamBatch, tally: &mut Tally) -> Result<()> {
-        let ends = batch.batch.column(self.spec.ends[input]).as_primitive_opt::<TimestampMicrosecondType>();
+        let WindowEnd { column, after } = self.spec.ends[input];
+        let ends = batch.batch.column(column).as_primitive_opt::<TimestampMicrosecondType>();
         let ends = ends.ok_or_else(|| DataFusionError::Internal("the end of a window is no timestamp".to_owned()))?;
         let rows = self.codecs[input].encode(batch.batch.columns())?;
         let mut alive: HashSet<u32> = HashSet::new();
         let mut late: Vec<usize> = Vec::new();
         for row in 0..batch.batch.num_rows() {
-            let end = ends.value(row);
+            let end = ends.value(row).saturating_add(after);
             if end <= self.emitted_to || batch.is_late(row) {
                 late.push(row);
                 continue;
@@ -97,7 +107,7 @@ impl Windowed {
         for row in late {
             let source = batch.row(row);
             if !alive.contains(&source) && told.insert(source) {
-                tally.late.push(Refusal::of(batch, row, Reason::Late, why_late(batch, row, ends.value(row))));
+                tally.late.push(Refusal::of(batch, row, Reason::Late, why_late(batch, row, ends.value(row).saturating_add(after))));
             }
         }
         Ok(())

@@ -17,6 +17,7 @@
 
 mod dedup;
 mod history;
+mod joins;
 mod relation;
 mod rules;
 mod windows;
@@ -35,7 +36,7 @@ use watershed_types::{Error, Result};
 
 pub use history::{HIDDEN_ORDINAL, HIDDEN_PARTITION, SourceHistory};
 
-use super::nodes::{DedupNode, WindowNode};
+use super::nodes::{AsOfNode, DedupNode, WindowNode};
 use super::{Input, Plan};
 use relation::{Rows, all_columns, broken, in_arrival_order, numbered};
 
@@ -157,27 +158,36 @@ struct Lowering<'a> {
     names: usize,
 }
 
-/// Whose plan is being lowered, and the one stream it reads.
-#[derive(Clone, Copy)]
-struct Scope<'a> {
-    stream: &'a str,
-    input: Input,
-}
-
 impl Lowering<'_> {
     fn name(&mut self, what: &str) -> String {
         self.names += 1;
         format!("__ws_{what}_{}", self.names)
     }
 
+    /// The stream of that name.
+    fn input(&self, name: &str) -> Option<Input> {
+        let source = self.plan.sources.iter().position(|source| source.name == name).map(Input::Source);
+        source.or_else(|| self.plan.tables.iter().position(|table| table.name == name).map(Input::Table))
+    }
+
+    /// True if a stream is below.
+    fn streams(&self, plan: &LogicalPlan) -> datafusion::common::Result<bool> {
+        let mut found = false;
+        plan.apply(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                found |= self.input(scan.table_name.table()).is_some();
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(found)
+    }
+
     /// A table's rows with its columns' names, unqualified, and the hidden ones.
     fn table(&mut self, index: usize) -> Result<Rows> {
         let plan = self.plan;
         let table = &plan.tables[index];
-        let [input] = table.inputs[..] else { return Err(broken(&table.name, DataFusionError::NotImplemented("several streams have no batch form here".to_owned()))) };
-        let scope = Scope { stream: plan.input_name(input), input };
         let failed = |e| broken(&table.name, e);
-        let rows = self.lower(&table.logical, scope).map_err(failed)?;
+        let rows = self.lower(&table.logical).map_err(failed)?;
         let named = table.logical.schema().iter().zip(table.schema.fields()).map(|(column, field)| Expr::Column(Column::from(column)).alias(field.name()));
         let mut columns: Vec<Expr> = named.collect();
         columns.extend(rows.hidden());
@@ -186,48 +196,56 @@ impl Lowering<'_> {
     }
 
     /// Lowers what lies on the way to the stream. Mirrors the streaming lowering, which has refused everything else.
-    fn lower(&mut self, plan: &LogicalPlan, scope: Scope<'_>) -> datafusion::common::Result<Rows> {
+    fn lower(&mut self, plan: &LogicalPlan) -> datafusion::common::Result<Rows> {
         match plan {
             LogicalPlan::SubqueryAlias(alias) => {
-                let rows = self.lower(&alias.input, scope)?;
+                let rows = self.lower(&alias.input)?;
                 let plan = LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(rows.plan.clone()), alias.alias.clone())?);
                 Ok(Rows { plan, ..rows })
             }
-            LogicalPlan::TableScan(scan) => self.scan(scan, scope),
+            LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::Projection(projection) => {
-                let rows = self.lower(&projection.input, scope)?;
+                let rows = self.lower(&projection.input)?;
                 let mut columns = self.pinned(plan, &projection.expr)?;
                 columns.extend(rows.hidden());
                 Ok(Rows { plan: LogicalPlan::Projection(Projection::try_new(columns, Arc::new(rows.plan.clone()))?), ..rows })
             }
             LogicalPlan::Filter(filter) => {
-                let rows = self.lower(&filter.input, scope)?;
+                let rows = self.lower(&filter.input)?;
                 let predicate = self.pin(filter.predicate.clone())?;
                 Ok(Rows { plan: LogicalPlanBuilder::from(rows.plan.clone()).filter(predicate)?.build()?, ..rows })
             }
             LogicalPlan::Extension(extension) => {
                 let node = extension.node.as_any();
                 if let Some(node) = node.downcast_ref::<DedupNode>() {
-                    let rows = self.lower(&node.input, scope)?;
-                    self.dedup(rows, node)
+                    let rows = self.lower(&node.input)?;
+                    if node.keep_last { self.keep_last(rows, node) } else { self.dedup(rows, node) }
+                } else if let Some(node) = node.downcast_ref::<AsOfNode>() {
+                    self.lower(&node.input)
                 } else if let Some(node) = node.downcast_ref::<WindowNode>() {
-                    let rows = self.lower(&node.input, scope)?;
+                    let rows = self.lower(&node.input)?;
                     self.assign(rows, node)
                 } else {
                     datafusion::common::plan_err!("{} has no batch form", extension.node.name())
                 }
             }
-            LogicalPlan::Aggregate(aggregate) => self.aggregate(plan, aggregate, scope),
-            LogicalPlan::Join(join) => self.join(plan, join, scope),
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(plan, aggregate),
+            LogicalPlan::Join(join) if self.streams(&join.left)? && self.streams(&join.right)? => self.stream_join(plan, join),
+            LogicalPlan::Join(join) => self.join(plan, join),
+            LogicalPlan::Window(window) => self.over(window),
+            LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Limit(limit) => self.top(limit),
             other => datafusion::common::plan_err!("{} has no batch form", other.display()),
         }
     }
 
-    fn scan(&mut self, scan: &TableScan, scope: Scope<'_>) -> datafusion::common::Result<Rows> {
-        let name = TableReference::bare(scope.stream);
-        let (rows, columns) = match scope.input {
+    fn scan(&mut self, scan: &TableScan) -> datafusion::common::Result<Rows> {
+        let stream = scan.table_name.table();
+        let name = TableReference::bare(stream);
+        let input = self.input(stream).ok_or_else(|| datafusion::common::plan_datafusion_err!("\"{stream}\" is no stream"))?;
+        let (rows, columns) = match input {
             Input::Source(_) => {
-                let source = self.history.source(scope.stream).map_err(|e| DataFusionError::External(Box::new(e)))?;
+                let source = self.history.source(stream).map_err(|e| DataFusionError::External(Box::new(e)))?;
                 let columns = scan.source.schema();
                 let plan = LogicalPlanBuilder::scan(name, provider_as_source(source), None)?.build()?;
                 let order = vec![HIDDEN_PARTITION.to_owned(), HIDDEN_ORDINAL.to_owned()];
@@ -240,7 +258,7 @@ impl Lowering<'_> {
             }
         };
         let wanted: Vec<usize> = scan.projection.clone().unwrap_or_else(|| (0..columns.fields().len()).collect());
-        let mut kept: Vec<Expr> = wanted.iter().map(|i| Expr::Column(Column::new(Some(scope.stream), columns.field(*i).name()))).collect();
+        let mut kept: Vec<Expr> = wanted.iter().map(|i| Expr::Column(Column::new(Some(stream), columns.field(*i).name()))).collect();
         kept.extend(rows.hidden());
         // Filters may name columns that the projection leaves out.
         let mut builder = LogicalPlanBuilder::from(rows.plan.clone());
@@ -250,14 +268,15 @@ impl Lowering<'_> {
         Ok(Rows { plan: builder.project(kept)?.build()?, ..rows })
     }
 
-    fn aggregate(&mut self, plan: &LogicalPlan, aggregate: &Aggregate, scope: Scope<'_>) -> datafusion::common::Result<Rows> {
-        let rows = self.lower(&aggregate.input, scope)?;
+    fn aggregate(&mut self, plan: &LogicalPlan, aggregate: &Aggregate) -> datafusion::common::Result<Rows> {
+        let rows = self.lower(&aggregate.input)?;
         let groups = self.pinned(plan, &aggregate.group_expr)?;
         let functions = self.pinned(plan, &aggregate.aggr_expr)?;
         let functions = functions.into_iter().map(|function| in_arrival_order(function, &rows)).collect::<datafusion::common::Result<Vec<_>>>()?;
         let aggregated = Aggregate::try_new(Arc::new(rows.plan), groups, functions)?;
         // A result is a row of its own, in the order in which windows close.
-        let mut keys: Vec<Column> = aggregated.schema.iter().take(aggregate.group_expr.len()).map(Column::from).collect();
+        let sets = aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_)));
+        let mut keys: Vec<Column> = aggregated.schema.iter().take(if sets { 0 } else { aggregate.group_expr.len() }).map(Column::from).collect();
         keys.sort_by_key(|column| ["window_end", "window_start", "window_time"].iter().position(|name| *name == column.name).unwrap_or(usize::MAX));
         let nth = self.name("result");
         let plan = numbered(LogicalPlan::Aggregate(aggregated), &nth, keys.into_iter().map(Expr::Column).collect())?;
@@ -265,10 +284,10 @@ impl Lowering<'_> {
     }
 
     /// The static side is joined as it is; its rows are numbered, because a row's copies come in their order.
-    fn join(&mut self, plan: &LogicalPlan, join: &Join, scope: Scope<'_>) -> datafusion::common::Result<Rows> {
-        let stream_left = reads(&join.left, scope.stream)?;
+    fn join(&mut self, plan: &LogicalPlan, join: &Join) -> datafusion::common::Result<Rows> {
+        let stream_left = self.streams(&join.left)?;
         let (stream, table) = if stream_left { (&join.left, &join.right) } else { (&join.right, &join.left) };
-        let rows = self.lower(stream, scope)?;
+        let rows = self.lower(stream)?;
         let keeps_only_stream = matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti | JoinType::RightSemi | JoinType::RightAnti);
         let (mut order, mut statics) = (rows.order.clone(), table.as_ref().clone());
         if !keeps_only_stream {
@@ -300,18 +319,6 @@ impl Lowering<'_> {
             })
             .data()
     }
-}
-
-/// True if the stream is below.
-fn reads(plan: &LogicalPlan, stream: &str) -> datafusion::common::Result<bool> {
-    let mut found = false;
-    plan.apply(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            found |= scan.table_name.table() == stream;
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(found)
 }
 
 /// All columns but these.

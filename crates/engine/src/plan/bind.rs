@@ -117,6 +117,8 @@ fn session(time: &TickTime) -> SessionContext {
     ];
     let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
     config.options_mut().sql_parser.collect_spans = true;
+    // A subquery for one value becomes a join, which can run as a stream.
+    config.options_mut().optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     config.options_mut().sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
     let state = SessionStateBuilder::new().with_config(config).with_default_features().with_optimizer_rules(rules).build();
     let context = SessionContext::new_with_state(state);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, JoinType};
-use datafusion::logical_expr::{Expr, Join, LogicalPlan};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, Projection};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::physical_plan::expressions::{CastExpr, Column};
 use datafusion::prelude::SessionContext;
@@ -172,20 +172,20 @@ impl Lowering<'_> {
                 Ok(lowered)
             }
             LogicalPlan::Projection(projection) => {
-                let mut lowered = self.lower(&projection.input)?;
-                let input = projection.input.schema();
-                let expressions = projection.expr.iter().map(|e| self.physical(e, input)).collect::<Result<Vec<_>>>()?;
-                lowered.rowtime = expressions.iter().map(|e| passed_through(e).map_or(RowTime::No, |i| lowered.rowtime[i])).collect();
-                let lost = |column: usize| KeyColumn::Lost(lowered.schema.field(column).name().clone());
-                let place = |column: usize| expressions.iter().position(|e| passed_through(e) == Some(column)).map_or_else(|| lost(column), KeyColumn::At);
-                lowered.key = lowered.key.map(|key| key.into_iter().map(|column| if let KeyColumn::At(at) = column { place(at) } else { column }).collect());
-                lowered.schema = Arc::new(projection.schema.as_arrow().clone());
-                lowered.steps.push(Step::Project { expressions, schema: Arc::clone(&lowered.schema) });
-                Ok(lowered)
+                let lowered = self.lower(&projection.input)?;
+                self.project(projection, lowered)
             }
             LogicalPlan::Filter(filter) => {
-                if let LogicalPlan::Window(window) = filter.input.as_ref() {
-                    return self.lower_over(window, Some(&filter.predicate));
+                match filter.input.as_ref() {
+                    LogicalPlan::Window(window) => return self.lower_over(window, Some(&filter.predicate)),
+                    // The optimizer puts a choice of columns in between, which leaves their names as they are.
+                    LogicalPlan::Projection(projection) if projection.expr.iter().all(|e| matches!(e, Expr::Column(_))) => {
+                        if let LogicalPlan::Window(window) = projection.input.as_ref() {
+                            let lowered = self.lower_over(window, Some(&filter.predicate))?;
+                            return self.project(projection, lowered);
+                        }
+                    }
+                    _ => {}
                 }
                 let mut lowered = self.lower(&filter.input)?;
                 lowered.steps.push(Step::Filter(self.physical(&filter.predicate, filter.input.schema())?));
@@ -206,13 +206,25 @@ impl Lowering<'_> {
             LogicalPlan::Join(join) => self.lower_join(join),
             LogicalPlan::Distinct(_) => Err(invalid(self.owner, "DISTINCT over a stream would have to remember every row for ever")
                 .hint("Use DEDUPLICATE(stream, KEY (…), WITHIN INTERVAL '…'), or GROUP BY inside a window.")),
-            LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
-                Err(invalid(self.owner, "ORDER BY and LIMIT need an end, and a stream has none").hint("Leave them to the queries that read the table."))
-            }
+            LogicalPlan::Limit(limit) if self.emission.on_change => self.lower_top(limit),
+            LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => Err(invalid(self.owner, "ORDER BY and LIMIT need an end, and a stream has none")
+                .hint("Leave them to the queries that read the table; or say EMIT ON CHANGE: ORDER BY … LIMIT n then keeps the first n up to date.")),
             LogicalPlan::Union(union) => self.lower_union(union),
             LogicalPlan::Window(window) => self.lower_over(window, None),
             other => Err(invalid(self.owner, format!("{} cannot run as a stream", other.display()))),
         }
+    }
+
+    fn project(&self, projection: &Projection, mut lowered: Lowered) -> Result<Lowered> {
+        let input = projection.input.schema();
+        let expressions = projection.expr.iter().map(|e| self.physical(e, input)).collect::<Result<Vec<_>>>()?;
+        lowered.rowtime = expressions.iter().map(|e| passed_through(e).map_or(RowTime::No, |i| lowered.rowtime[i])).collect();
+        let lost = |column: usize| KeyColumn::Lost(lowered.schema.field(column).name().clone());
+        let place = |column: usize| expressions.iter().position(|e| passed_through(e) == Some(column)).map_or_else(|| lost(column), KeyColumn::At);
+        lowered.key = lowered.key.map(|key| key.into_iter().map(|column| if let KeyColumn::At(at) = column { place(at) } else { column }).collect());
+        lowered.schema = Arc::new(projection.schema.as_arrow().clone());
+        lowered.steps.push(Step::Project { expressions, schema: Arc::clone(&lowered.schema) });
+        Ok(lowered)
     }
 
     fn lower_dedup(&mut self, node: &DedupNode) -> Result<Lowered> {
@@ -253,6 +265,14 @@ impl Lowering<'_> {
                 };
                 return Err(invalid(self.owner, message).hint(hint));
             }
+            // Results that change are never final: any time will do.
+            RowTime::No if self.emission.on_change && !matches!(node.kind, WindowKind::Session { .. }) => {
+                named_by_window(&mut lowered.key, node.kind, lowered.schema.fields().len());
+                lowered.schema = Arc::new(node.schema().as_arrow().clone());
+                lowered.rowtime.extend([RowTime::No; 3]);
+                lowered.steps.push(Step::Assign(AssignSpec { time, kind: node.kind, schema: Arc::clone(&lowered.schema) }));
+                return Ok(lowered);
+            }
             RowTime::No => {
                 let hint = match known() {
                     none if none.is_empty() => "Declare WATERMARK FOR on the source, and pass that column through unchanged.".to_owned(),
@@ -266,6 +286,8 @@ impl Lowering<'_> {
         if let WindowKind::Session { gap } = node.kind {
             return self.lower_session(lowered, node, input, time, gap);
         }
+        let width = input.fields().len();
+        named_by_window(&mut lowered.key, node.kind, width);
         lowered.rowtime.extend([RowTime::StartOf(node.kind), RowTime::EndOf(node.kind), RowTime::TimeOf(node.kind)]);
         lowered.steps.push(Step::Assign(AssignSpec { time, kind: node.kind, schema: Arc::clone(&lowered.schema) }));
         Ok(lowered)
@@ -342,6 +364,13 @@ impl Lowering<'_> {
         let mut steps = lowered.steps;
         steps.push(Step::Lookup(Arc::new(crate::operator::Lookup::build(spec).map_err(|e| invalid(self.owner, e))?)));
         Ok(Lowered { steps, schema, rowtime, key, ..lowered })
+    }
+}
+
+/// A row that is in several windows is told apart by them.
+fn named_by_window(key: &mut Option<Vec<KeyColumn>>, kind: WindowKind, width: usize) {
+    if let (Some(key), WindowKind::Hop { .. } | WindowKind::Cumulate { .. }) = (key, kind) {
+        key.extend([KeyColumn::At(width), KeyColumn::At(width + 1)]);
     }
 }
 

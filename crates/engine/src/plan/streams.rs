@@ -11,15 +11,17 @@ use datafusion::common::{Column, DFSchemaRef, JoinType, NullEquality, ScalarValu
 use datafusion::functions_window::row_number::row_number_udwf;
 use datafusion::logical_expr::expr::{Sort, WindowFunction};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprFunctionExt, Filter, Join, LogicalPlan, Operator as Op, Union, UserDefinedLogicalNodeCore, Window, WindowFrame, WindowFrameBound, WindowFrameUnits,
-    WindowFunctionDefinition, col, lit,
+    BinaryExpr, Expr, ExprFunctionExt, FetchType, Filter, Join, Limit, LogicalPlan, LogicalPlanBuilder, Operator as Op, SkipType, Union, UserDefinedLogicalNodeCore, Window,
+    WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, col, lit,
 };
 use datafusion::physical_expr::PhysicalExpr;
 use watershed_types::Result;
 
 use super::lower::{KeyColumn, Lowered, Lowering, Part, RowTime, invalid, passed_through};
-use super::nodes::{AsOfNode, DedupNode, WindowNode};
-use crate::operator::{Ahead, History, KeyedSpec, OverSpec, Relation, SessionSpec, Slot, Step, StreamJoinSpec, TemporalSpec, TimeBounds, UnionSpec, WindowedSpec, number_field};
+use super::nodes::{AsOfNode, DedupNode, WindowKind, WindowNode};
+use crate::operator::{
+    Ahead, History, KeyedSpec, OverSpec, Relation, SessionSpec, Slot, Step, StreamJoinSpec, TemporalSpec, TimeBounds, UnionSpec, WindowEnd, WindowedSpec, number_field,
+};
 
 /// One of several inputs.
 struct Port {
@@ -101,8 +103,7 @@ impl Lowering<'_> {
         lowered.rowtime.extend([RowTime::StartOf(node.kind), RowTime::EndOf(node.kind), RowTime::TimeOf(node.kind)]);
         let spec = SessionSpec { id: self.operator_id("session"), fingerprint, partition_by, time, gap, input, schema: Arc::new(node.schema().as_arrow().clone()) };
         lowered.steps.push(Step::Operator(Box::new(spec)));
-        // A session is over when the watermark is past its end, and other windows end at it.
-        Ok(Lowered { aggregated: true, hold: 1, ..lowered })
+        Ok(Lowered { aggregated: true, ..lowered })
     }
 
     /// The last row of each key, by event time and then by arrival.
@@ -163,7 +164,7 @@ impl Lowering<'_> {
         let width = lowered.schema.fields().len();
         let failed = |e| invalid(self.owner, e);
         let slot = Slot::new(window.input.schema(), &[number_field()]).map_err(failed)?;
-        let ordered = window.window_expr.iter().map(in_order_of_arrival).collect::<Vec<_>>();
+        let ordered = window.window_expr.iter().map(|e| in_order_of_arrival(e, window.input.schema())).collect::<Vec<_>>();
         let names: Vec<String> = window.window_expr.iter().map(|e| e.schema_name().to_string()).collect();
         let node = Window::try_new(ordered.clone(), Arc::new(slot.leaf())).map_err(failed)?;
         let mut plan = LogicalPlan::Window(node);
@@ -181,7 +182,7 @@ impl Lowering<'_> {
         let mut rowtime = lowered.rowtime.clone();
         rowtime.extend(names.iter().map(|_| RowTime::No));
         if let Some(kind) = windowed.filter(|_| !changes) {
-            let end = lowered.rowtime.iter().position(|time| *time == RowTime::EndOf(kind));
+            let end = window_end(&lowered.rowtime, kind);
             let end =
                 end.ok_or_else(|| invalid(self.owner, "the rows of a window are known by its end").hint("Select window_end as well, and PARTITION BY window_start, window_end."))?;
             let id = self.operator_id("windowed");
@@ -218,6 +219,40 @@ impl Lowering<'_> {
             OverSpec { id: self.operator_id("over"), fingerprint, words, relation, keys, key_types, time, history, ahead, number: width, output, schema: Arc::clone(&schema) };
         steps.push(Step::Operator(Box::new(spec)));
         Ok(Lowered { inputs: lowered.inputs, steps, schema, rowtime, aggregated: true, key: None, hold: 0 })
+    }
+
+    /// `ORDER BY … LIMIT n`: the first n of all rows.
+    pub(super) fn lower_top(&mut self, limit: &Limit) -> Result<Lowered> {
+        let failed = |e| invalid(self.owner, e);
+        let (LogicalPlan::Sort(sort), FetchType::Literal(Some(count)), SkipType::Literal(0)) =
+            (limit.input.as_ref(), limit.get_fetch_type().map_err(failed)?, limit.get_skip_type().map_err(failed)?)
+        else {
+            return Err(invalid(self.owner, "LIMIT on a stream stands behind ORDER BY, is a constant, and has no OFFSET").hint("Write ORDER BY … LIMIT 10 EMIT ON CHANGE."));
+        };
+        let lowered = self.lower(&sort.input)?;
+        let width = lowered.schema.fields().len();
+        let failed = |e| invalid(self.owner, e);
+        let slot = Slot::new(sort.input.schema(), &[number_field()]).map_err(failed)?;
+        let mut order = sort.expr.clone();
+        order.push(Sort::new(col("__ws_number"), !latest_first(sort.input.schema(), &sort.expr), false));
+        let plan = LogicalPlanBuilder::from(slot.leaf()).sort(order).and_then(|b| b.limit(0, Some(count))).and_then(LogicalPlanBuilder::build).map_err(failed)?;
+        let shown: Vec<String> = sort.expr.iter().map(|s| s.to_string()).collect();
+        let key = lowered.key.clone().unwrap_or_else(|| (0..width).map(KeyColumn::At).collect());
+        let spec = KeyedSpec {
+            id: self.operator_id("top"),
+            fingerprint: format!("top {count} by {shown:?} columns={:?}", columns(&lowered.schema)),
+            words: format!("keep the first {count} by {}", shown.join(", ")),
+            relation: Relation::new(plan, vec![slot], self.context.clone()),
+            keys: vec![],
+            key_types: vec![],
+            number: width,
+            prune: lowered.key.is_none(),
+            output: (0..width).collect(),
+            schema: Arc::clone(&lowered.schema),
+        };
+        let mut steps = lowered.steps;
+        steps.push(Step::Operator(Box::new(spec)));
+        Ok(Lowered { inputs: lowered.inputs, steps, schema: lowered.schema, rowtime: vec![RowTime::No; width], aggregated: true, key: Some(key), hold: lowered.hold })
     }
 
     fn over(&self, expression: &Expr) -> Result<WindowFunction> {
@@ -346,7 +381,7 @@ impl Lowering<'_> {
         if let Some(kind) = same_window.filter(|_| !changing && !self.emission.on_change) {
             let mut ends = Vec::new();
             for port in &ports {
-                let end = port.rowtime.iter().position(|time| *time == RowTime::EndOf(kind));
+                let end = window_end(&port.rowtime, kind);
                 ends.push(end.ok_or_else(|| {
                     invalid(self.owner, "a join of windows needs window_start and window_end of both")
                         .hint("Write ON l.window_start = r.window_start AND l.window_end = r.window_end AND …")
@@ -378,10 +413,13 @@ impl Lowering<'_> {
             return Err(invalid(self.owner, format!("a {} JOIN of two streams without bounds on their event times shows rows that it has to take back", join.join_type))
                 .hint("Bound it: … AND l.time BETWEEN r.time - INTERVAL '1 hour' AND r.time + INTERVAL '1 hour'; or say EMIT ON CHANGE."));
         }
-        if left_keys.is_empty() && bounds.is_none() {
+        let one_row = |port: &Port| port.key.as_ref().is_some_and(Vec::is_empty);
+        if left_keys.is_empty() && bounds.is_none() && !ports.iter().any(one_row) {
             return Err(invalid(self.owner, "a join of two streams needs an equality, or it would pair every row with every other").hint("Write ON l.key = r.key."));
         }
         let filter = join.filter.as_ref().map(|f| self.physical(f, &Arc::new(combined.clone()))).transpose()?;
+        let changelog = changing || (on_change && !final_without_bounds);
+        let key = changelog.then(|| self.join_key(join.join_type, &ports, [&left_keys, &right_keys]));
         let spec = StreamJoinSpec {
             id: self.operator_id("join"),
             fingerprint,
@@ -396,8 +434,6 @@ impl Lowering<'_> {
             on_change,
             schema: Arc::clone(&schema),
         };
-        let changelog = changing || (on_change && !final_without_bounds);
-        let key = changelog.then(|| self.join_key(join.join_type, &ports));
         let (rowtime, hold) = match bounds {
             // NULLs of an outer join have no time.
             Some(bounds) => (outer_times(join.join_type, sides(|time| time), &ports), bounds.hold()),
@@ -407,7 +443,7 @@ impl Lowering<'_> {
     }
 
     /// What names the rows of a join: what names those of its sides.
-    fn join_key(&self, join_type: JoinType, ports: &[Port; 2]) -> Vec<KeyColumn> {
+    fn join_key(&self, join_type: JoinType, ports: &[Port; 2], keys: [&[Arc<dyn PhysicalExpr>]; 2]) -> Vec<KeyColumn> {
         let left = ports[0].schema.fields().len();
         let of = |side: usize, shift: usize| -> Vec<KeyColumn> {
             let primary = self.names.primary_key(&ports[side].name);
@@ -416,9 +452,16 @@ impl Lowering<'_> {
             let key = ports[side].key.clone().unwrap_or_else(|| if declared.is_empty() { all() } else { declared });
             key.into_iter().map(|column| if let KeyColumn::At(at) = column { KeyColumn::At(at + shift) } else { column }).collect()
         };
+        // A side of which the other's rows meet one at most does not help to tell them apart.
+        let unique = |side: usize| {
+            let at: Vec<Option<usize>> = keys[side].iter().map(passed_through).collect();
+            of(side, 0).iter().all(|column| matches!(column, KeyColumn::At(index) if at.contains(&Some(*index))))
+        };
         match join_type {
             JoinType::LeftSemi | JoinType::LeftAnti => of(0, 0),
             JoinType::RightSemi | JoinType::RightAnti => of(1, 0),
+            JoinType::Inner | JoinType::Left if unique(1) => of(0, 0),
+            JoinType::Inner | JoinType::Right if unique(0) => of(1, left),
             _ => [of(0, 0), of(1, left)].concat(),
         }
     }
@@ -532,6 +575,13 @@ impl Lowering<'_> {
     }
 }
 
+/// Where a row's window ends: in a column, or a length after one.
+fn window_end(rowtime: &[RowTime], kind: WindowKind) -> Option<WindowEnd> {
+    let at = |wanted: RowTime| rowtime.iter().position(|time| *time == wanted);
+    let end = at(RowTime::EndOf(kind)).map(|column| WindowEnd { column, after: 0 });
+    end.or_else(|| Some(WindowEnd { column: at(RowTime::StartOf(kind))?, after: kind.size()? }))
+}
+
 /// Event times of an outer join: the side that may be missing has none.
 fn outer_times(join_type: JoinType, mut rowtime: Vec<RowTime>, ports: &[Port; 2]) -> Vec<RowTime> {
     let left = ports[0].schema.fields().len();
@@ -549,7 +599,7 @@ fn columns(schema: &SchemaRef) -> Vec<String> {
 }
 
 /// The marker of a temporal join on this side.
-fn as_of(plan: &LogicalPlan) -> Option<&AsOfNode> {
+pub(super) fn as_of(plan: &LogicalPlan) -> Option<&AsOfNode> {
     match plan {
         LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref::<AsOfNode>(),
         LogicalPlan::SubqueryAlias(alias) => as_of(&alias.input),
@@ -618,10 +668,10 @@ fn interval_micros(value: &ScalarValue) -> Option<i64> {
 }
 
 /// Within ties rows stand in the order of their arrival, where the function tells rows of a tie apart.
-fn in_order_of_arrival(expression: &Expr) -> Expr {
+fn in_order_of_arrival(expression: &Expr, schema: &DFSchemaRef) -> Expr {
     let Expr::WindowFunction(function) = expression else {
         return match expression {
-            Expr::Alias(alias) => Expr::Alias(datafusion::logical_expr::expr::Alias { expr: Box::new(in_order_of_arrival(&alias.expr)), ..alias.clone() }),
+            Expr::Alias(alias) => Expr::Alias(datafusion::logical_expr::expr::Alias { expr: Box::new(in_order_of_arrival(&alias.expr, schema)), ..alias.clone() }),
             other => other.clone(),
         };
     };
@@ -629,9 +679,15 @@ fn in_order_of_arrival(expression: &Expr) -> Expr {
     let by_row = matches!(function.fun.name(), "row_number" | "lag" | "lead" | "ntile") || function.params.window_frame.units == WindowFrameUnits::Rows;
     let mut function = function.as_ref().clone();
     if !by_peers && by_row {
-        function.params.order_by.push(Sort::new(col("__ws_number"), true, false));
+        function.params.order_by.push(Sort::new(col("__ws_number"), !latest_first(schema, &function.params.order_by), false));
     }
     Expr::WindowFunction(Box::new(function))
+}
+
+/// True for an order by time that has the latest first: of rows of one time the last to arrive is the latest.
+pub(super) fn latest_first(schema: &DFSchemaRef, order: &[Sort]) -> bool {
+    use datafusion::logical_expr::ExprSchemable;
+    order.last().is_some_and(|sort| !sort.asc && sort.expr.get_type(schema.as_ref()).is_ok_and(|t| matches!(t, DataType::Timestamp(_, _))))
 }
 
 /// A condition on the results of functions, by the names they have once they are ordered.

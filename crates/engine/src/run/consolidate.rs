@@ -5,14 +5,14 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take};
 use arrow::datatypes::SchemaRef;
-use arrow::row::{OwnedRow, RowConverter, SortField};
+use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::Result;
 use hashbrown::HashMap;
 
 use crate::operator::{DELETE, StreamBatch};
 
-/// Folds a changelog: for each key the row it has now, or the row it had with the last column true. Rows stand in the order
-/// in which their keys were last spoken of. `key` are column indices; without any there is one key.
+/// Folds a changelog: for each key the row it has now, or a row it had with the last column true. Rows stand in the order in
+/// which they came. `key` are column indices; without any there is one key.
 pub fn consolidate(changes: &[StreamBatch], key: &[usize], schema: &SchemaRef) -> Result<Option<RecordBatch>> {
     let columns: SchemaRef = Arc::new(schema.project(&(0..schema.fields().len() - 1).collect::<Vec<_>>())?);
     let mut batches = Vec::new();
@@ -25,22 +25,33 @@ pub fn consolidate(changes: &[StreamBatch], key: &[usize], schema: &SchemaRef) -
         return Ok(None);
     }
     let all = concat_batches(&columns, &batches)?;
-    let mut last: HashMap<Option<OwnedRow>, usize> = HashMap::new();
     let keys: Vec<ArrayRef> = key.iter().map(|column| Arc::clone(all.column(*column))).collect();
-    let encoded = match keys.is_empty() {
-        true => None,
-        false => Some(RowConverter::new(keys.iter().map(|k| SortField::new(k.data_type().clone())).collect())?.convert_columns(&keys)?),
-    };
+    let encoded = if keys.is_empty() { None } else { Some(encode(&keys)?) };
+    let whole = encode(all.columns())?;
+    // What is left of each row once its comings and goings are summed up: the order within a tick does not matter.
+    let mut sums: HashMap<&[u8], i64> = HashMap::new();
     for row in 0..all.num_rows() {
-        last.insert(encoded.as_ref().map(|rows| rows.row(row).owned()), row);
+        *sums.entry(whole.row(row).data()).or_default() += if deleted[row] { -1 } else { 1 };
     }
-    let mut order: Vec<u32> = last.into_values().map(|row| row as u32).collect();
+    let mut last: HashMap<Option<&[u8]>, (usize, bool)> = HashMap::new();
+    for row in 0..all.num_rows() {
+        let stays = !deleted[row] && sums[whole.row(row).data()] > 0;
+        let entry = last.entry(encoded.as_ref().map(|rows| rows.row(row).data())).or_insert((row, stays));
+        if stays || !entry.1 {
+            *entry = (row, stays);
+        }
+    }
+    let mut order: Vec<(u32, bool)> = last.into_values().map(|(row, stays)| (row as u32, stays)).collect();
     order.sort_unstable();
-    let flags = BooleanArray::from(order.iter().map(|row| deleted[*row as usize]).collect::<Vec<_>>());
-    let order = UInt32Array::from(order);
+    let flags = BooleanArray::from(order.iter().map(|(_, stays)| !stays).collect::<Vec<_>>());
+    let order = UInt32Array::from(order.into_iter().map(|(row, _)| row).collect::<Vec<_>>());
     let mut columns = all.columns().iter().map(|column| take(column, &order, None)).collect::<Result<Vec<_>, _>>()?;
     columns.push(Arc::new(flags));
     Ok(Some(RecordBatch::try_new(Arc::clone(schema), columns)?))
+}
+
+fn encode(columns: &[ArrayRef]) -> Result<Rows> {
+    Ok(RowConverter::new(columns.iter().map(|c| SortField::new(c.data_type().clone())).collect())?.convert_columns(columns)?)
 }
 
 #[cfg(test)]
@@ -60,6 +71,13 @@ mod tests {
         let ints = |column: usize| folded.column(column).as_primitive::<Int64Type>().values().to_vec();
         assert_eq!((ints(0), ints(1)), (vec![1, 2, 3], vec![11, 20, 30]));
         assert_eq!(folded.column(2).as_boolean().iter().flatten().collect::<Vec<_>>(), [false, true, false]);
+        let back = [StreamBatch::changelog(batch(vec![5, 5], vec![50, 51]), vec![1, -1]), StreamBatch::changelog(batch(vec![5], vec![51]), vec![1])];
+        let folded = consolidate(&back, &[0], &schema).expect("folds").expect("has rows");
+        assert_eq!(
+            (folded.column(1).as_primitive::<Int64Type>().value(0), folded.column(2).as_boolean().value(0)),
+            (50, false),
+            "a row may come before the one it takes the place of goes"
+        );
         assert!(consolidate(&[], &[0], &schema).expect("folds").is_none());
     }
 }

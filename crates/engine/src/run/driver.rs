@@ -861,7 +861,7 @@ impl Driver {
 fn arrive(source: &mut SourceRun, mut intake: Intake) -> (StreamBatch, Vec<Refusal>) {
     if let Some(watermarks) = &mut source.watermarks {
         let partition = Arc::clone(&intake.origin.chunk.partition);
-        intake.origin.late = watermarks.advance(&partition, &intake.origin.event_time);
+        (intake.origin.late, intake.origin.edge) = watermarks.advance(&partition, &intake.origin.event_time);
     }
     let origin = Arc::new(intake.origin);
     let refused = intake.refused.into_iter().map(|r| refusal(&origin, r)).collect();

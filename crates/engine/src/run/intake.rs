@@ -3,7 +3,7 @@
 //! **Owns** reading ahead and decoding. **Does not own** watermarks: those need the order, and run on the tick thread.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -93,8 +93,17 @@ impl Prepare {
                 (refused.reason, refused.detail) = (Reason::Schema, "the record has no value (a tombstone)".to_owned());
             }
         }
-        let origin =
-            Origin { source: self.index, target: None, bypass_dedup: false, chunk, records: decoded.records, record_of: decoded.rows, event_time: vec![], late: HashMap::new() };
+        let origin = Origin {
+            source: self.index,
+            target: None,
+            bypass_dedup: false,
+            chunk,
+            records: decoded.records,
+            record_of: decoded.rows,
+            event_time: vec![],
+            late: HashMap::new(),
+            edge: HashSet::new(),
+        };
         let mut origin = Arc::new(origin);
         let batch = self.with_metadata(decoded.batch, &origin)?;
         let (batch, record_of) = self.computed(batch, &mut origin, &mut refused)?;

@@ -5,7 +5,7 @@
 //! I3: a partition is idle only if its source is caught up and it has been silent for the timeout.
 //! I4: a partition that is known and was never heard holds the watermark like any other, until it is idle.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use watershed_protocol::Lateness;
@@ -58,20 +58,23 @@ impl Watermarks {
         }
     }
 
-    /// Runs the watermark over rows in arrival order; returns the rows behind it, each with where it stood.
-    pub fn advance(&mut self, partition: &str, times: &[i64]) -> HashMap<u32, i64> {
+    /// Runs the watermark over rows in arrival order; returns the rows behind it, each with where it stood,
+    /// and those exactly at it.
+    pub fn advance(&mut self, partition: &str, times: &[i64]) -> (HashMap<u32, i64>, HashSet<u32>) {
         self.caught_up = false;
-        let mut late = HashMap::new();
-        let Some(first) = times.first() else { return late };
+        let (mut late, mut edge) = (HashMap::new(), HashSet::new());
+        let Some(first) = times.first() else { return (late, edge) };
         if !self.partitions.contains_key(partition) {
             self.partitions.insert(partition.to_owned(), Partition { greatest: None, heard: Instant::now() });
         }
-        let Some(state) = self.partitions.get_mut(partition) else { return late };
+        let Some(state) = self.partitions.get_mut(partition) else { return (late, edge) };
         state.heard = Instant::now();
+        let started = state.greatest.is_some();
         let mut greatest = state.greatest.unwrap_or(*first);
         let mut watermark = greatest.saturating_sub(self.delay);
         let mut behind = 0;
         for (row, time) in times.iter().enumerate() {
+            let (known, watermark_before) = (started || row > 0, watermark);
             if *time > greatest {
                 greatest = *time;
                 watermark = greatest.saturating_sub(self.delay);
@@ -82,10 +85,13 @@ impl Watermarks {
                     late.insert(row as u32, watermark);
                 }
             }
+            if known && *time == watermark_before {
+                edge.insert(row as u32);
+            }
         }
         self.lateness.in_order(times.len() as u64 - behind);
         state.greatest = Some(greatest);
-        late
+        (late, edge)
     }
 
     /// The source has nothing more at the moment.
@@ -137,11 +143,11 @@ mod tests {
     fn rows_are_judged_by_the_row_before_them_and_slicing_does_not_matter() {
         let times = [100, 95, 120, 109, 110, 90, 121];
         let mut whole = Watermarks::new(10, 0);
-        let late: Vec<_> = whole.advance("0", &times).into_iter().collect();
+        let late: Vec<_> = whole.advance("0", &times).0.into_iter().collect();
         let mut sliced = Watermarks::new(10, 0);
         let mut by_one = Vec::new();
         for (index, time) in times.iter().enumerate() {
-            by_one.extend(sliced.advance("0", &[*time]).into_values().map(|w| (index as u32, w)));
+            by_one.extend(sliced.advance("0", &[*time]).0.into_values().map(|w| (index as u32, w)));
         }
         let sort = |mut rows: Vec<(u32, i64)>| {
             rows.sort_unstable();
@@ -164,7 +170,7 @@ mod tests {
         marks.partitions.get_mut("b").expect("is there").heard = Instant::now() - Duration::from_secs(7_200);
         assert_eq!(marks.combined(), Some(100));
         assert_eq!(marks.holder(), (Some("a".to_owned()), vec!["b".to_owned()]));
-        assert_eq!(marks.advance("b", &[60]).len(), 0, "its own watermark is what makes a row late");
+        assert_eq!(marks.advance("b", &[60]).0.len(), 0, "its own watermark is what makes a row late");
         assert_eq!(marks.combined(), Some(100), "and the combined one never goes back");
     }
 

@@ -77,6 +77,11 @@ pub(super) fn row_number() -> Expr {
     Expr::from(WindowFunction::new(WindowFunctionDefinition::WindowUDF(row_number_udwf()), vec![]))
 }
 
+/// `row_number() OVER (PARTITION BY … ORDER BY …)` in an order of any direction.
+pub(super) fn row_number_by(partition_by: Vec<Expr>, order_by: Vec<SortExpr>) -> Result<Expr> {
+    row_number().partition_by(partition_by).order_by(order_by).build()
+}
+
 /// An aggregate, to be used with [`over`].
 pub(super) fn aggregate(function: Arc<AggregateUDF>, argument: Expr) -> Expr {
     Expr::from(WindowFunction::new(WindowFunctionDefinition::AggregateUDF(function), vec![argument]))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, ListArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::{Column, Result, ScalarValue, not_impl_err};
+use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, UserDefinedLogicalNodeCore, cast, lit};
 
 use super::Lowering;
@@ -51,13 +51,35 @@ impl Lowering<'_> {
                 let order = [rows.order, vec![nth]].concat();
                 Ok(Rows { plan, order, identity: rows.identity, multiplied: true })
             }
-            WindowKind::Cumulate { .. } | WindowKind::Session { .. } => not_impl_err!("this window has no batch form yet"),
+            WindowKind::Session { gap } => self.sessions(rows, node, gap),
+            WindowKind::Cumulate { step, size, offset } => {
+                let most = size / step;
+                let mut columns: Vec<Expr> = before.iter().cloned().map(Expr::Column).collect();
+                columns.push(lit(counted(most)?).alias(&nth));
+                let builder = LogicalPlanBuilder::from(rows.plan.clone()).project(columns)?.unnest_column(Column::from_name(&nth))?;
+                let end = self.name("end");
+                let mut columns: Vec<Expr> = before.iter().cloned().map(Expr::Column).collect();
+                let first = time.clone() - modulo(time.clone() - lit(offset), size);
+                columns.push(column(&nth));
+                columns.push(first.clone().alias(&start));
+                columns.push((first + (column(&nth) + lit(1_i64)) * lit(step)).alias(&end));
+                let mut kept = before;
+                kept.push(Column::from_name(&nth));
+                let bounds = bounds(&kept, column(&start), column(&end), node);
+                let plan = builder.project(columns)?.filter(column(&end).gt(time))?.project(bounds)?.build()?;
+                let order = [rows.order, vec![nth]].concat();
+                Ok(Rows { plan, order, identity: rows.identity, multiplied: true })
+            }
         }
     }
 }
 
 /// The columns there were, and the window's, with the names and types of the streaming node.
 fn with_bounds(before: &[Column], start: &str, size: i64, node: &WindowNode) -> Vec<Expr> {
+    bounds(before, column(start), column(start) + lit(size), node)
+}
+
+fn bounds(before: &[Column], start: Expr, end: Expr, node: &WindowNode) -> Vec<Expr> {
     let schema = node.schema();
     let added = schema.fields().len() - 3;
     let bound = |index: usize, value: Expr| {
@@ -65,9 +87,9 @@ fn with_bounds(before: &[Column], start: &str, size: i64, node: &WindowNode) -> 
         cast(value, field.data_type().clone()).alias_qualified(qualifier.cloned(), field.name())
     };
     let mut columns: Vec<Expr> = before.iter().cloned().map(Expr::Column).collect();
-    columns.push(bound(0, column(start)));
-    columns.push(bound(1, column(start) + lit(size)));
-    columns.push(bound(2, column(start) + lit(size - WINDOW_TIME_BEFORE_END)));
+    columns.push(bound(0, start));
+    columns.push(bound(1, end.clone()));
+    columns.push(bound(2, end - lit(WINDOW_TIME_BEFORE_END)));
     columns
 }
 
