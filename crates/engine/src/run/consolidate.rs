@@ -35,7 +35,11 @@ pub fn consolidate(changes: &[StreamBatch], key: &[usize], schema: &SchemaRef) -
     }
     let mut last: HashMap<Option<&[u8]>, (usize, bool)> = HashMap::new();
     for row in 0..all.num_rows() {
-        let stays = !deleted[row] && sums[whole.row(row).data()] > 0;
+        let sum = sums[whole.row(row).data()];
+        if sum == 0 {
+            continue;
+        }
+        let stays = sum > 0;
         let entry = last.entry(encoded.as_ref().map(|rows| rows.row(row).data())).or_insert((row, stays));
         if stays || !entry.1 {
             *entry = (row, stays);
@@ -78,6 +82,8 @@ mod tests {
             (50, false),
             "a row may come before the one it takes the place of goes"
         );
+        let nothing = [StreamBatch::changelog(batch(vec![7, 7], vec![70, 70]), vec![-1, 1])];
+        assert_eq!(consolidate(&nothing, &[0], &schema).expect("folds").map(|rows| rows.num_rows()), Some(0), "what goes and comes again has not changed");
         assert!(consolidate(&[], &[0], &schema).expect("folds").is_none());
     }
 }

@@ -88,7 +88,7 @@ impl Round {
     /// Cuts each key's rows where nothing on one side can repeat anything on the other.
     fn clustered(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let by_time: Vec<Expr> = std::iter::once(column(TIME)).chain(self.order.iter().cloned()).collect();
-        let plan = with_windows(plan, vec![(BEFORE, over(lag(column(TIME), None, None), self.key.clone(), by_time.clone())?)])?;
+        let plan = with_windows(plan, vec![(BEFORE, over(lag(column(TIME), Some(1), None), self.key.clone(), by_time.clone())?)])?;
         let apart = when((column(TIME) - column(BEFORE)).gt_eq(lit(self.within)), lit(1_i64)).otherwise(lit(0_i64))?;
         let plan = with_windows(plan, vec![(CLUSTER, over(aggregate(sum_udaf(), apart), self.key.clone(), by_time)?)])?;
         let columns = without(&plan, &[BEFORE]);

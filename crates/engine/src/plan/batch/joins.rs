@@ -145,7 +145,7 @@ impl Lowering<'_> {
         columns.push(cast(named(&node.time)?, DataType::Int64).alias(&at));
         let plan = LogicalPlanBuilder::from(rows.plan.clone()).project(columns)?.build()?;
         let order: Vec<Expr> = std::iter::once(column(&at)).chain(rows.hidden()).collect();
-        let plan = with_windows(plan, vec![(&previous, over(lag(column(&at), None, None), partition.clone(), order.clone())?)])?;
+        let plan = with_windows(plan, vec![(&previous, over(lag(column(&at), Some(1), None), partition.clone(), order.clone())?)])?;
         let starts = when((column(&at) - column(&previous)).gt(lit(gap)), lit(1_i64)).otherwise(lit(0_i64))?;
         let plan = with_windows(plan, vec![(&number, over(super::relation::aggregate(sum_udaf(), starts), partition.clone(), order)?)])?;
         let session: Vec<Expr> = partition.into_iter().chain([column(&number)]).collect();
