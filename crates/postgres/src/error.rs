@@ -245,6 +245,12 @@ pub(crate) fn bad_ledger(place: &Place, what: impl std::fmt::Display) -> Error {
         .definite()
 }
 
+pub(crate) fn refused_now(place: &Place, epoch: Epoch, words: &str) -> Error {
+    Error::conflict("PG0015", format!("sink \"{}\": table \"{}\" refuses a row of epoch {epoch} that it took before: {words}", place.sink, place.table))
+        .hint("Nothing was changed. Somebody changed the table's constraints: make room for the row, then repair again.")
+        .definite()
+}
+
 pub(crate) fn unfit_rows(sink: &str, what: impl std::fmt::Display) -> Error {
     Error::internal("PG0014", format!("sink \"{sink}\": rows do not have the declared columns: {what}")).hint("Please report this.").definite()
 }

@@ -47,9 +47,11 @@ mod error;
 mod fast;
 mod json;
 mod ledger;
+mod maintain;
 mod merge;
 mod numeric;
 mod options;
+mod redrive;
 mod rows;
 mod session;
 mod table;
@@ -58,5 +60,5 @@ mod transaction;
 
 pub use columns::{Columns, table_ddl};
 pub use encode::{Encoder, Refusal, SIGNATURE, TRAILER};
-pub use options::{Mode, PostgresOptions};
+pub use options::{Mode, PostgresOptions, Vacuum};
 pub use target::PostgresTarget;

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use watershed_ports::{Delivered, History, Recount, Target};
+use watershed_ports::{Delivered, History, KeptEpochs, Recount, Redriven, Target};
 use watershed_types::{Epoch, Generation, Result};
 
 use crate::columns::{Columns, qualified, table_ddl};
@@ -18,7 +18,7 @@ use crate::options::{Mode, PostgresOptions};
 use crate::rows::Rows;
 use crate::session::{Session, connect};
 use crate::transaction::Job;
-use crate::{careful, fast, table};
+use crate::{careful, fast, maintain, redrive, table};
 
 /// A table in Postgres as a [`Target`].
 ///
@@ -36,6 +36,8 @@ pub struct PostgresTarget {
     state: Mutex<State>,
     /// Epochs since the last `ANALYZE`.
     unanalyzed: Mutex<u64>,
+    /// What the last housekeeping found.
+    advice: Mutex<Option<String>>,
 }
 
 #[derive(Default)]
@@ -53,7 +55,7 @@ impl PostgresTarget {
         let ddl = table_ddl(&options, &schema)?;
         let place = Place::from(&options);
         let writer = Writer { app_id: app_id.to_owned(), pipeline: pipeline.to_owned(), sink: options.sink.clone() };
-        Ok(Self { options, place, writer, columns, ddl, runtime, state: Mutex::default(), unanalyzed: Mutex::new(0) })
+        Ok(Self { options, place, writer, columns, ddl, runtime, state: Mutex::default(), unanalyzed: Mutex::new(0), advice: Mutex::default() })
     }
 
     async fn session(&self) -> Result<Session> {
@@ -87,7 +89,8 @@ impl PostgresTarget {
             while state.sessions.len() < parts as usize {
                 state.sessions.push(self.session().await?);
             }
-            let job = Job { place: &self.place, writer: &self.writer, epoch, generation, parts };
+            let fold = self.options.prunes_in(epoch.0).then(|| (epoch.0 - self.options.keep_epochs) as i64);
+            let job = Job { place: &self.place, writer: &self.writer, epoch, generation, parts, fold };
             let sessions = &state.sessions[..parts as usize];
             let quick = if state.careful == Some(epoch) { Err(None) } else { fast::deliver(job, sessions, rows).await.map_err(Some) };
             let ending = match quick {
@@ -161,13 +164,16 @@ impl Target for PostgresTarget {
             if !ledger::there(&client, &self.place).await? {
                 return Ok(History { complete: true, ..History::default() });
             }
+            // One snapshot, so that lines that are being added up are seen once.
+            client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(|cause| self.place.error(cause))?;
             let epochs = ledger::history(&client, &self.place, &self.writer).await?;
+            let folded = ledger::totals(&client, &self.place, &self.writer).await?;
             let mut rows_now = None;
             if self.options.mode == Mode::Append && !epochs.is_empty() {
                 let row = client.query_one(&format!("SELECT count(*) FROM {}", qualified(&self.options)), &[]).await.map_err(|cause| self.place.error(cause))?;
                 rows_now = Some(ledger::get::<i64>(&self.place, &row, 0)? as u64);
             }
-            Ok(History { epochs, complete: true, rows_now })
+            Ok(History { epochs, complete: true, rows_now, folded })
         })
     }
 
@@ -180,15 +186,30 @@ impl Target for PostgresTarget {
     }
 
     fn maintain(&self) -> Result<()> {
-        let due = self.options.analyze_every > 0 && *self.unanalyzed.lock() >= self.options.analyze_every;
-        if !due {
-            return Ok(());
+        let analyze = self.options.analyze_every > 0 && *self.unanalyzed.lock() >= self.options.analyze_every;
+        let advice = self.runtime.block_on(maintain::keep_house(&self.options, &self.place, &self.writer.pipeline, &self.runtime, analyze))?;
+        *self.advice.lock() = advice;
+        if analyze {
+            *self.unanalyzed.lock() = 0;
         }
-        self.runtime.block_on(async {
-            let client = connect(&self.options, &self.place, &self.writer.pipeline, &self.runtime).await?;
-            client.batch_execute(&format!("ANALYZE {}", qualified(&self.options))).await.map_err(|cause| self.place.error(cause))
-        })?;
-        *self.unanalyzed.lock() = 0;
         Ok(())
+    }
+
+    fn advice(&self) -> Option<String> {
+        self.advice.lock().clone()
+    }
+
+    fn redrives_beside_a_run(&self) -> bool {
+        true
+    }
+
+    fn redrive(&self, lost: &[Epoch], kept: &dyn KeptEpochs) -> Result<Redriven> {
+        self.runtime.block_on(async {
+            // A session of its own: what it leaves open ends with it.
+            let client = connect(&self.options, &self.place, &self.writer.pipeline, &self.runtime).await?;
+            ledger::make(&client, &self.place).await?;
+            let session = self.session().await?;
+            redrive::redrive(&self.place, &self.writer, &session, lost, kept).await
+        })
     }
 }

@@ -12,6 +12,7 @@ use futures::{SinkExt as _, join};
 use tokio_postgres::CopyInSink;
 use tokio_postgres::types::ToSql;
 use watershed_ports::RefusedRow;
+use watershed_types::failpoint::reach;
 use watershed_types::{Epoch, Generation};
 
 use crate::encode::{Encoder, SIGNATURE, TRAILER};
@@ -32,6 +33,8 @@ pub(crate) struct Job<'a> {
     pub epoch: Epoch,
     pub generation: Generation,
     pub parts: i32,
+    /// Lines of epochs up to this one are added up in this transaction.
+    pub fold: Option<i64>,
 }
 
 /// An open transaction.
@@ -136,9 +139,14 @@ impl<'a> Part<'a> {
         let (epoch, generation, rows) = (job.epoch.0 as i64, job.generation.0 as i64, self.rows as i64);
         let merging = self.session.merge.as_ref().filter(|_| merge);
         let deletes = self.deletes;
+        // One part does it for all.
+        let fold = job.fold.filter(|_| self.part == 0);
+        let folded_to = fold.unwrap_or_default();
+        let folding: Params<'_, 4> = [&writer.app_id, &writer.sink, &writer.pipeline, &folded_to];
+        reach("postgres_sent");
         let line: Params<'_, 9> = [&writer.app_id, &writer.pipeline, &writer.sink, &epoch, &self.part, &job.parts, &generation, &rows, &refused];
         let copy = &mut self.copy;
-        let (copied, deleted, merged, recorded, committed) = join!(
+        let (copied, deleted, merged, recorded, folded, (), committed) = join!(
             async {
                 match copy {
                     Some(copy) => {
@@ -160,6 +168,9 @@ impl<'a> Part<'a> {
             },
             async { if let Some(merge) = merging { client.execute(&merge.upsert, &[]).await.map(|_| ()) } else { Ok(()) } },
             client.execute(&self.session.ledger.record, &line),
+            async { if fold.is_some() { client.execute(&self.session.ledger.fold, &folding).await.map(|_| ()) } else { Ok(()) } },
+            // All before it has been handed to the connection, and the commit has not.
+            async { reach("postgres_marked") },
             client.batch_execute("COMMIT"),
         );
         // The first that failed is the cause; the others fail because of it.
@@ -170,8 +181,10 @@ impl<'a> Part<'a> {
             // A broken key here is another transaction with the same epoch (I1), never a row's fault.
             return Err(Fault::Failed(job.place.judge(cause, Moment::Commit).into_error(job.place)));
         }
+        folded.map_err(|cause| job.place.judge(cause, Moment::Commit))?;
         // A deferred constraint speaks now.
         committed.map_err(|cause| job.place.judge(cause, Moment::Commit))?;
+        reach("postgres_committed");
         Ok(self.refused)
     }
 
