@@ -163,6 +163,32 @@ impl Store {
         Ok(names)
     }
 
+    /// File names in a folder with their sizes, sorted. A folder that is not there is empty.
+    pub fn list_sizes(&self, folder: &str) -> Result<Vec<(String, u64)>> {
+        match self {
+            Store::Local(root) => {
+                let mut sizes = Vec::new();
+                for name in self.list(folder)? {
+                    let path = root.join(folder).join(&name);
+                    match fs::metadata(&path) {
+                        Ok(found) => sizes.push((name, found.len())),
+                        // Removed since it was listed.
+                        Err(error) if error.kind() == ErrorKind::NotFound => {}
+                        Err(error) => return Err(io_error("read", &path, error)),
+                    }
+                }
+                Ok(sizes)
+            }
+            Store::Remote { store, prefix, runtime } => {
+                let at = join(prefix, folder);
+                let found: Vec<_> = runtime.block_on(store.list(Some(&at)).try_collect()).map_err(|e| remote_error("list", folder, e))?;
+                let mut sizes: Vec<_> = found.iter().filter_map(|meta| Some((meta.location.filename()?.to_owned(), meta.size))).collect();
+                sizes.sort();
+                Ok(sizes)
+            }
+        }
+    }
+
     /// Removes a file; one that is not there is fine.
     pub fn delete(&self, path: &str) -> Result<()> {
         match self {
