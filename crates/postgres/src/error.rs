@@ -221,6 +221,12 @@ pub(crate) fn fenced(place: &Place, ours: Generation, theirs: i64) -> Error {
         .definite()
 }
 
+pub(crate) fn twin(place: &Place, ours: Generation) -> Error {
+    Error::fenced("PG0016", format!("sink \"{}\": another process has claimed it as generation {ours}, which this run is, too", place.sink))
+        .hint("Two copies of one project write to one table, each with a checkpoint of its own. Stop one of them for good.")
+        .definite()
+}
+
 pub(crate) fn unclaimed(place: &Place) -> Error {
     Error::conflict("PG0007", format!("sink \"{}\": its line in watershed.owners at \"{}\" is gone", place.sink, place.server))
         .hint("Somebody emptied schema watershed or restored an older copy. Restart the pipeline after making sure that the table holds what the last epoch says.")

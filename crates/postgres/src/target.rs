@@ -3,6 +3,9 @@
 //! **Owns** the connections and the decision to begin again. **Does not own** how rows get in: that is [`crate::fast`] and
 //! [`crate::careful`].
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
@@ -45,6 +48,8 @@ struct State {
     sessions: Vec<Session>,
     /// An epoch too large to keep, in which a row was refused.
     careful: Option<Epoch>,
+    /// What our claim wrote: no two are the same.
+    claim: Option<String>,
 }
 
 impl PostgresTarget {
@@ -76,12 +81,15 @@ impl PostgresTarget {
         let client = connect(&self.options, &self.place, &self.writer.pipeline, &self.runtime).await?;
         ledger::make(&client, &self.place).await?;
         // Fenced first: an older run changes no table.
-        ledger::claim(&client, &self.place, &self.writer, generation).await?;
+        let claim = unlike_any_other();
+        ledger::claim(&client, &self.place, &self.writer, generation, &claim).await?;
         table::prepare(&client, &self.place, &self.options, &self.columns, &self.ddl).await?;
+        state.claim = Some(claim);
         ledger::last_epoch(&client, &self.place, &self.writer).await
     }
 
     async fn deliver_now(&self, state: &mut State, epoch: Epoch, generation: Generation, rows: &mut Rows<'_>) -> Result<Delivered> {
+        let claim = state.claim.clone();
         let first = self.first(state).await?;
         let mut parts = if first.unique { 1 } else { self.options.connections as i32 };
         // At most: as many as asked for, as many as an earlier run began with.
@@ -90,7 +98,7 @@ impl PostgresTarget {
                 state.sessions.push(self.session().await?);
             }
             let fold = self.options.prunes_in(epoch.0).then(|| (epoch.0 - self.options.keep_epochs) as i64);
-            let job = Job { place: &self.place, writer: &self.writer, epoch, generation, parts, fold };
+            let job = Job { place: &self.place, writer: &self.writer, epoch, generation, claim: claim.as_deref(), parts, fold };
             let sessions = &state.sessions[..parts as usize];
             let quick = if state.careful == Some(epoch) { Err(None) } else { fast::deliver(job, sessions, rows).await.map_err(Some) };
             let ending = match quick {
@@ -126,6 +134,13 @@ impl PostgresTarget {
         }
         Err(bad_ledger(&self.place, format!("epoch {epoch} changes under our hands")))
     }
+}
+
+/// A mark for a claim.
+fn unlike_any_other() -> String {
+    static CLAIMS: AtomicU64 = AtomicU64::new(0);
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    format!("{:x}-{nanos:x}-{:x}", std::process::id(), CLAIMS.fetch_add(1, Ordering::Relaxed))
 }
 
 impl Target for PostgresTarget {

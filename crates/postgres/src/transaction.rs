@@ -16,7 +16,7 @@ use watershed_types::failpoint::reach;
 use watershed_types::{Epoch, Generation};
 
 use crate::encode::{Encoder, SIGNATURE, TRAILER};
-use crate::error::{Fault, Moment, Place, changed, fenced, unclaimed};
+use crate::error::{Fault, Moment, Place, changed, fenced, twin, unclaimed};
 use crate::ledger::{Landed, Writer, get, landed};
 use crate::session::Session;
 
@@ -32,6 +32,8 @@ pub(crate) struct Job<'a> {
     pub writer: &'a Writer,
     pub epoch: Epoch,
     pub generation: Generation,
+    /// What our own claim wrote; `None` if we have made none.
+    pub claim: Option<&'a str>,
     pub parts: i32,
     /// Lines of epochs up to this one are added up in this transaction.
     pub fold: Option<i64>,
@@ -92,12 +94,13 @@ impl<'a> Part<'a> {
         );
         let judge = |cause| place.judge(cause, Moment::Before);
         begun.map_err(judge)?;
-        let owner: i64 = match owner.map_err(judge)? {
-            Some(row) => get(place, &row, 0)?,
-            None => return Err(unclaimed(place).into()),
-        };
+        let Some(row) = owner.map_err(judge)? else { return Err(unclaimed(place).into()) };
+        let (owner, claim): (i64, Option<String>) = (get(place, &row, 0)?, get(place, &row, 1)?);
         if owner > job.generation.0 as i64 {
             return Err(fenced(place, job.generation, owner).into()); // I2
+        }
+        if job.claim.is_some() && claim.as_deref() != job.claim {
+            return Err(twin(place, job.generation).into()); // I2
         }
         let found = landed(place, &found.map_err(judge)?)?;
         if found.iter().any(|there| job.parts != there.parts || there.part == part) {

@@ -290,3 +290,24 @@ fn a_dead_server_leaves_the_lake_going_and_gets_every_row_once_when_it_is_back()
     let verified = project.run(&["verify", "--deep"]).ok();
     assert!(!verified.stdout.contains("behind"), "{}", verified.stdout);
 }
+
+#[test]
+fn of_two_copies_of_one_project_the_later_goes_on_and_the_other_says_why_it_stops() {
+    let server = servers::postgres();
+    let url = server.address.as_str();
+    let (original, copy) = (project(url, "", ""), project(url, "", ""));
+    add(&original, 0);
+    original.once().ok();
+    let copied = std::process::Command::new("cp").arg("-r").arg(original.path(".watershed")).arg(original.path("data")).arg(copy.path(".")).status().expect("cp");
+    assert!(copied.success());
+    let running = original.spawn_piped(&["up"]);
+    until("the original owns the warehouse", || rows(url, "SELECT min(generation) FROM watershed.owners") == ["2"]);
+    add(&copy, 1);
+    copy.once().ok();
+    add(&original, 2);
+    let ended = finish(running);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("PG0016") && ended.stderr.contains("Two copies of one project"), "{}", ended.stderr);
+    assert_eq!(rows(url, "SELECT count(*), count(DISTINCT id), max(id) FROM appended"), ["200|200|199"], "the copy's rows, and none of the original's");
+    copy.run(&["verify", "--deep"]).ok();
+}

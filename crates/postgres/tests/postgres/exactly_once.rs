@@ -43,6 +43,20 @@ fn a_zombie_is_fenced() {
 }
 
 #[test]
+fn a_copy_of_the_project_takes_over_and_the_other_stops() {
+    let url = &shared().url;
+    let (original, copy) = (target(url, &[("table", "copied")], schema()), target(url, &[("table", "copied")], schema()));
+    original.claim(Generation(4)).expect("claim");
+    deliver(&original, 1, 4, &many(0, 10)).expect("delivered");
+    // Its checkpoint was copied with it: the same epochs, the next generation the same.
+    assert_eq!(copy.claim(Generation(4)).expect("claim"), Epoch(1));
+    let error = deliver(&original, 2, 4, &many(10, 10)).expect_err("somebody else has claimed it");
+    assert_eq!((error.kind(), error.code(), error.certainty()), (Kind::Fenced, "PG0016", Some(Certainty::Definite)));
+    assert!(!deliver(&copy, 2, 4, &many(20, 10)).expect("the copy delivers").already_there, "what the original has for the epoch is not taken for the copy's");
+    assert_eq!(sql(url, "SELECT count(*), max(id) FROM copied"), ["20|29"]);
+}
+
+#[test]
 fn a_commit_whose_answer_is_lost_is_looked_for() {
     let server = shared();
     let proxy = Proxy::start(server.port, Duration::ZERO);
