@@ -53,7 +53,10 @@ pub fn run(arguments: VerifyArguments) -> Result<u8> {
     if arguments.repair
         && let Some(plan) = &plan
     {
-        let repaired = repair::repair(&project, &runtime, plan, &store, lost)?;
+        let mut repaired = repair::repair(&project, &runtime, plan, &store, lost)?;
+        if found.iter().any(|finding| finding.failed() && finding.check() == "lake") {
+            repaired.extend(repair::repair_lake(&project, &runtime, plan, &store)?);
+        }
         if !repaired.is_empty() {
             findings.extend(repaired);
             (found, _) = checks.look()?;

@@ -311,3 +311,37 @@ fn of_two_copies_of_one_project_the_later_goes_on_and_the_other_says_why_it_stop
     assert_eq!(rows(url, "SELECT count(*), count(DISTINCT id), max(id) FROM appended"), ["200|200|199"], "the copy's rows, and none of the original's");
     copy.run(&["verify", "--deep"]).ok();
 }
+
+#[test]
+fn a_lake_table_whose_log_lost_its_end_is_mended_and_one_that_lost_a_file_is_not() {
+    let server = servers::postgres();
+    let project = project(server.address.as_str(), "", "");
+    for number in 0..3 {
+        add(&project, number);
+        project.once().ok();
+    }
+    let entries = || {
+        let mut entries: Vec<_> = std::fs::read_dir(project.table("clean").join("_delta_log")).expect("a log").flatten().map(|e| e.path()).collect();
+        entries.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        entries.sort();
+        entries
+    };
+    let all = entries();
+    all[all.len() - 2..].iter().for_each(|entry| std::fs::remove_file(entry).expect("removed"));
+    let found = project.run(&["verify"]);
+    assert!(found.code == Some(1) && found.stdout.contains("table \"clean\" holds 100 rows, and its epochs put 300 there: 200 rows lost"), "{}", found.stdout);
+    let mended = project.run(&["verify", "--repair"]).ok();
+    assert!(mended.stdout.contains("the log of table \"clean\" had lost its end: epochs 2, 3 are committed again"), "{}", mended.stdout);
+    project.run(&["verify", "--deep"]).ok();
+    assert_eq!(project.number("SELECT count(DISTINCT id) FROM clean"), 300);
+    // The rows of a file are nowhere else.
+    let file = walk(&project.table("clean")).into_iter().find(|path| path.extension().is_some_and(|extension| extension == "parquet")).expect("a file");
+    std::fs::remove_file(&file).expect("removed");
+    let found = project.run(&["verify", "--repair"]);
+    assert_eq!(found.code, Some(1), "{}", found.stdout);
+    assert!(found.stdout.contains(&file.file_name().expect("a name").to_string_lossy().into_owned()), "{}", found.stdout);
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    crate::support::bytes_below(folder).into_keys().filter(|path| !path.display().to_string().contains("_delta_log")).collect()
+}

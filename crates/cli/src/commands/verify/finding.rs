@@ -44,6 +44,10 @@ impl Finding {
     pub fn failed(&self) -> bool {
         self.verdict == Verdict::Failed
     }
+    /// Which check found it.
+    pub fn check(&self) -> &'static str {
+        self.check
+    }
     /// The words.
     pub fn message(&self) -> &str {
         &self.message

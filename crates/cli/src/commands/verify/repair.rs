@@ -1,7 +1,10 @@
-//! `watershed verify --repair`: outside targets are given back what they have lost.
+//! `watershed verify --repair`: outside targets are given back what they have lost, and lake tables the end of their log.
 //!
 //! **Owns** finding the rows, those refused then, and the order. **Does not own** the target's transaction, or its claim: a
 //! target that can take an epoch beside a run at work does; for another one the project must stand still.
+//!
+//! A lake table stages its own files, and nothing else has their rows: a file that is gone is gone. What can be mended is a
+//! log that lost its newest entries while the files are there: their epochs are committed again, from their manifests.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +13,8 @@ use datafusion::prelude::SessionContext;
 use tokio::runtime::Runtime;
 use watershed_engine::checkpoint::{Checkpoint, Store};
 use watershed_engine::plan::Plan;
-use watershed_engine::run::{staged_files, staged_rows};
-use watershed_ports::{EpochRows, KeptEpochs, Redriven, RefusedRow, Target};
+use watershed_engine::run::{Adapters as _, quarantine_schema, staged_files, staged_rows};
+use watershed_ports::{EpochRows, KeptEpochs, Redriven, RefusedRow, Staged, Target};
 use watershed_types::{Epoch, Error, Result};
 
 use super::finding::Finding;
@@ -20,6 +23,8 @@ use crate::adapters::{ProjectAdapters, storage_options};
 use crate::output::count;
 use crate::project::Project;
 use crate::system::{existing_tables, is_running};
+
+const LAKE: &str = "lake";
 
 /// Gives back what can be given back; a line for each sink.
 pub fn repair(project: &Project, runtime: &Runtime, plan: &Plan, store: &Store, lost: Vec<Lost>) -> Result<Vec<Finding>> {
@@ -41,6 +46,47 @@ pub fn repair(project: &Project, runtime: &Runtime, plan: &Plan, store: &Store, 
                 Finding::failed_with(CHECK, format!("sink \"{sink}\" was not given back what it lost: {error}"), next)
             }
         });
+    }
+    Ok(findings)
+}
+
+/// Commits again what the logs of lake tables have lost at their end.
+pub fn repair_lake(project: &Project, runtime: &Runtime, plan: &Plan, store: &Store) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let Some(checkpoint) = Checkpoint::open(store.clone())? else { return Ok(findings) };
+    if is_running(project) {
+        findings.push(Finding::note(LAKE, "lake tables are not mended while the pipeline runs: it knows their logs by heart"));
+        return Ok(findings);
+    }
+    let _still = project.lock()?;
+    let records = checkpoint.records()?;
+    let generation = checkpoint.newest_generation()?;
+    let adapters = ProjectAdapters::new(project, runtime.handle())?;
+    let app_id = |name: &str| format!("watershed/{}/{name}", checkpoint.metadata.id);
+    let tables = plan.tables.iter().filter(|table| table.stored).map(|table| (table.name.as_str(), adapters.table(table, &app_id(&table.name))));
+    let quarantine = ("system.quarantine", adapters.system_table("quarantine", quarantine_schema(), &app_id("system.quarantine")));
+    for (name, sink) in tables.chain([quarantine]) {
+        let again = || -> Result<Vec<u64>> {
+            let sink = sink?;
+            let shows = sink.last_epoch()?;
+            let lost: Vec<Epoch> = records.iter().filter(|r| r.epoch > shows && r.sinks.get(name).is_some_and(|receipt| receipt.rows > 0)).map(|r| r.epoch).collect();
+            for epoch in &lost {
+                let manifest = checkpoint.manifest(*epoch)?;
+                let staged = manifest.staged.get(name).into_iter().flatten().map(|part| serde_json::from_value(part.clone())).collect::<std::result::Result<Vec<Staged>, _>>();
+                let staged = staged.map_err(|e| Error::corrupt("RUN0010", format!("epoch {epoch}: what sink \"{name}\" put aside cannot be read")).caused_by(e))?;
+                sink.commit(*epoch, generation, &staged)?;
+            }
+            Ok(lost.into_iter().map(|epoch| epoch.0).collect())
+        };
+        match again() {
+            Ok(lost) if lost.is_empty() => {}
+            Ok(lost) => findings.push(Finding::repaired(LAKE, format!("the log of table \"{name}\" had lost its end: epochs {} are committed again", list(lost.iter())))),
+            Err(error) => findings.push(Finding::failed_with(
+                LAKE,
+                format!("the log of table \"{name}\" cannot be mended: {error}"),
+                error.next_step().unwrap_or("Restore the table from a backup of the lake.").to_owned(),
+            )),
+        }
     }
     Ok(findings)
 }
