@@ -14,6 +14,9 @@
 //! BEGIN · fence · epoch there? · columns · COPY ──▶ rows … ──▶ end of COPY [· merge] · epochs · COMMIT
 //! ```
 //!
+//! While epochs follow each other without a pause, the first flight of the next one leaves before one is committed; if no
+//! epoch comes within a moment it is rolled back.
+//!
 //! Failure: what fails before the last flight surely did not land. When the last flight's answer is lost the error is
 //! indefinite; the next delivery waits for the lost transaction at the fence and then looks.
 //! A row the server blames rolls the transaction back; the epoch is repeated with savepoints, which find the rows.
@@ -40,6 +43,7 @@
 //! Domains over these are taken as their base type. Text with a NUL byte and times out of Postgres' range are refused,
 //! row by row.
 
+mod ahead;
 mod careful;
 mod columns;
 mod encode;

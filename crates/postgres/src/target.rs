@@ -3,8 +3,9 @@
 //! **Owns** the connections and the decision to begin again. **Does not own** how rows get in: that is [`crate::fast`] and
 //! [`crate::careful`].
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -13,6 +14,7 @@ use tokio::runtime::Handle;
 use watershed_ports::{Delivered, History, KeptEpochs, Recount, Redriven, Target};
 use watershed_types::{Epoch, Generation, Result};
 
+use crate::ahead::{Ahead, PAUSE};
 use crate::columns::{Columns, qualified, table_ddl};
 use crate::error::{Fault, Place, bad_ledger, repeat_with_care};
 use crate::fast::Ending;
@@ -45,7 +47,13 @@ pub struct PostgresTarget {
 
 #[derive(Default)]
 struct State {
-    sessions: Vec<Session>,
+    sessions: Vec<Arc<Session>>,
+    /// The transaction of the next epoch, if it was opened already; on the first session.
+    ahead: Option<Ahead>,
+    /// The session that takes turns with the first, while epochs follow each other without a pause.
+    spare: Option<Arc<Session>>,
+    /// When the last delivery ended.
+    ended_at: Option<Instant>,
     /// An epoch too large to keep, in which a row was refused.
     careful: Option<Epoch>,
     /// What our claim wrote: no two are the same.
@@ -68,12 +76,12 @@ impl PostgresTarget {
     }
 
     /// The first connection, opened if need be.
-    async fn first<'a>(&self, state: &'a mut State) -> Result<&'a Session> {
+    async fn first(&self, state: &mut State) -> Result<Arc<Session>> {
         state.sessions.retain(|session| !session.client.is_closed());
         if state.sessions.is_empty() {
-            state.sessions.push(self.session().await?);
+            state.sessions.push(Arc::new(self.session().await?));
         }
-        Ok(&state.sessions[0])
+        Ok(Arc::clone(&state.sessions[0]))
     }
 
     async fn claim_now(&self, state: &mut State, generation: Generation) -> Result<Epoch> {
@@ -90,21 +98,43 @@ impl PostgresTarget {
 
     async fn deliver_now(&self, state: &mut State, epoch: Epoch, generation: Generation, rows: &mut Rows<'_>) -> Result<Delivered> {
         let claim = state.claim.clone();
+        let without_a_pause = state.ended_at.is_some_and(|at| at.elapsed() < PAUSE);
         let first = self.first(state).await?;
+        let mut flight = match state.ahead.take() {
+            Some(ahead) => ahead.arrive(epoch, &first).await,
+            None => None,
+        };
+        if flight.is_some() && state.careful == Some(epoch) {
+            // Savepoints need a transaction without an open COPY.
+            flight = None;
+            first.client.batch_execute("ROLLBACK").await.map_err(|cause| self.place.error(cause))?;
+        }
         let mut parts = if first.unique { 1 } else { self.options.connections as i32 };
+        let mut spare = None;
+        if without_a_pause && parts == 1 {
+            spare = match state.spare.take().filter(|session| !session.client.is_closed()) {
+                Some(session) => Some(session),
+                // Whatever keeps it from opening, the delivery itself says it.
+                None => self.session().await.ok().map(Arc::new),
+            };
+        }
+        // SUBTLE: a flight that does not arrive takes its session with it, since nobody knows when it will have given up.
+        let mut next = None;
         // At most: as many as asked for, as many as an earlier run began with.
         for _ in 0..3 {
             while state.sessions.len() < parts as usize {
-                state.sessions.push(self.session().await?);
+                state.sessions.push(Arc::new(self.session().await?));
             }
             let fold = self.options.prunes_in(epoch.0).then(|| (epoch.0 - self.options.keep_epochs) as i64);
             let job = Job { place: &self.place, writer: &self.writer, epoch, generation, claim: claim.as_deref(), parts, fold };
             let sessions = &state.sessions[..parts as usize];
-            let quick = if state.careful == Some(epoch) { Err(None) } else { fast::deliver(job, sessions, rows).await.map_err(Some) };
+            let leave = || next = spare.take().filter(|_| parts == 1).map(|spare| Ahead::leave(spare, &self.place, &self.writer, epoch.next(), &self.runtime));
+            let quick = if state.careful == Some(epoch) { Err(None) } else { fast::deliver(job, sessions, rows, flight.take(), leave).await.map_err(Some) };
             let ending = match quick {
                 Ok(ending) => ending,
                 Err(Some(Fault::Failed(error))) => return Err(error),
                 Err(blamed) => {
+                    next = None;
                     if blamed.is_some() {
                         // Parts that did not end by themselves.
                         for session in sessions {
@@ -122,6 +152,12 @@ impl PostgresTarget {
             match ending {
                 Ending::Delivered(delivered) => {
                     state.careful = None;
+                    state.spare = spare;
+                    if let Some(ahead) = next {
+                        state.spare = Some(std::mem::replace(&mut state.sessions[0], ahead.session()));
+                        state.ahead = Some(ahead);
+                    }
+                    state.ended_at = Some(Instant::now());
                     return Ok(delivered);
                 }
                 Ending::Parts(other) => {
@@ -168,7 +204,7 @@ impl Target for PostgresTarget {
             Ok(delivered) if !delivered.already_there => *self.unanalyzed.lock() += 1,
             Ok(_) => {}
             // Dropped connections roll back what they had open; the next call opens new ones.
-            Err(_) => state.sessions.clear(),
+            Err(_) => (state.sessions, state.spare, state.ahead) = (Vec::new(), None, None),
         }
         delivered
     }

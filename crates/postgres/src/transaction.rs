@@ -68,6 +68,38 @@ impl Copy {
     }
 }
 
+/// What the first flight brought. The transaction is open, and the `COPY` if it was asked for.
+pub(crate) struct Flight {
+    /// Generation and claim of the owner.
+    owner: Option<(i64, Option<String>)>,
+    found: Vec<Landed>,
+    shape: String,
+    copy: Option<Copy>,
+}
+
+/// The first flight. Several parts look only for their own.
+pub(crate) async fn fly(session: &Session, place: &Place, writer: &Writer, epoch: Epoch, parts: i32, copy: bool) -> Result<Flight, Fault> {
+    let (client, ledger) = (&session.client, &session.ledger);
+    let (app_id, sink, epoch) = (&writer.app_id, &writer.sink, epoch.0 as i64);
+    let fence = if parts == 1 { &ledger.fence } else { &ledger.fence_shared };
+    let fence_params: Params<'_, 2> = [app_id, sink];
+    let look_params: Params<'_, 3> = [app_id, sink, &epoch];
+    let shape_params: Params<'_, 2> = [&session.table, &session.names];
+    let (begun, owner, found, shape, opened) = join!(
+        client.batch_execute(&session.begin),
+        client.query_opt(fence, &fence_params),
+        client.query(&ledger.look, &look_params),
+        client.query_one(&session.shape, &shape_params),
+        async { if copy { Some(client.copy_in::<_, Bytes>(&session.copy).await) } else { None } },
+    );
+    let judge = |cause| place.judge(cause, Moment::Before);
+    begun.map_err(judge)?;
+    let owner = owner.map_err(judge)?.map(|row| Ok::<_, watershed_types::Error>((get(place, &row, 0)?, get(place, &row, 1)?))).transpose()?;
+    let found = landed(place, &found.map_err(judge)?)?;
+    let shape = get(place, &shape.map_err(judge)?, 0)?;
+    Ok(Flight { owner, found, shape, copy: opened.transpose().map_err(judge)?.map(Copy::new) })
+}
+
 /// What a transaction found when it began.
 pub(crate) enum Begun<'a> {
     /// It may write.
@@ -77,43 +109,29 @@ pub(crate) enum Begun<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// The first flight. With `copy` the rows may follow at once. Several parts look only for their own.
-    pub async fn begin(job: Job<'a>, session: &'a Session, part: i32, copy: bool) -> Result<Begun<'a>, Fault> {
-        let (client, ledger, place) = (&session.client, &session.ledger, job.place);
-        let (app_id, sink, epoch) = (&job.writer.app_id, &job.writer.sink, job.epoch.0 as i64);
-        let fence = if job.parts == 1 { &ledger.fence } else { &ledger.fence_shared };
-        let fence_params: Params<'_, 2> = [app_id, sink];
-        let look_params: Params<'_, 3> = [app_id, sink, &epoch];
-        let shape_params: Params<'_, 2> = [&session.table, &session.names];
-        let (begun, owner, found, shape, opened) = join!(
-            client.batch_execute(&session.begin),
-            client.query_opt(fence, &fence_params),
-            client.query(&ledger.look, &look_params),
-            client.query_one(&session.shape, &shape_params),
-            async { if copy { Some(client.copy_in::<_, Bytes>(&session.copy).await) } else { None } },
-        );
-        let judge = |cause| place.judge(cause, Moment::Before);
-        begun.map_err(judge)?;
-        let Some(row) = owner.map_err(judge)? else { return Err(unclaimed(place).into()) };
-        let (owner, claim): (i64, Option<String>) = (get(place, &row, 0)?, get(place, &row, 1)?);
+    /// Begins, unless the first flight came back `ahead`. With `copy` the rows may follow at once.
+    pub async fn begin(job: Job<'a>, session: &'a Session, part: i32, copy: bool, ahead: Option<Flight>) -> Result<Begun<'a>, Fault> {
+        let place = job.place;
+        let flight = match ahead {
+            Some(flight) => flight,
+            None => fly(session, place, job.writer, job.epoch, job.parts, copy).await?,
+        };
+        let Some((owner, claim)) = flight.owner else { return Err(unclaimed(place).into()) };
         if owner > job.generation.0 as i64 {
             return Err(fenced(place, job.generation, owner).into()); // I2
         }
         if job.claim.is_some() && claim.as_deref() != job.claim {
             return Err(twin(place, job.generation).into()); // I2
         }
-        let found = landed(place, &found.map_err(judge)?)?;
-        if found.iter().any(|there| job.parts != there.parts || there.part == part) {
-            drop(opened);
-            client.batch_execute("ROLLBACK").await.map_err(judge)?;
-            return Ok(Begun::There(found));
+        if flight.found.iter().any(|there| job.parts != there.parts || there.part == part) {
+            drop(flight.copy);
+            session.client.batch_execute("ROLLBACK").await.map_err(|cause| place.judge(cause, Moment::Before))?;
+            return Ok(Begun::There(flight.found));
         }
-        let shape: String = get(place, &shape.map_err(judge)?, 0)?;
-        if shape != session.shape_seen {
+        if flight.shape != session.shape_seen {
             return Err(changed(place, "a column was dropped, altered or made NOT NULL").into()); // I3
         }
-        let copy = opened.transpose().map_err(judge)?.map(Copy::new);
-        Ok(Begun::Open(Self { job, session, part, copy, rows: 0, refused: Vec::new(), deletes: false }))
+        Ok(Begun::Open(Self { job, session, part, copy: flight.copy, rows: 0, refused: Vec::new(), deletes: false }))
     }
 
     /// Appends a row to the open `COPY`. A row refused here is put down and done with.
