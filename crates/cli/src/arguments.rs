@@ -138,6 +138,9 @@ pub struct VerifyArguments {
     /// Also read every file's footer and count its rows.
     #[arg(long)]
     pub deep: bool,
+    /// Give sinks the epochs they have lost, as far as their rows are kept. Safe while the pipeline runs.
+    #[arg(long)]
+    pub repair: bool,
     /// How to print findings.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,

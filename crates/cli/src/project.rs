@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use watershed_engine::checkpoint::KeepStaged;
 use watershed_sql::{Definitions, SqlFile, parse_project};
 use watershed_types::{Error, Result, parse_bytes, parse_duration};
 
@@ -54,6 +55,11 @@ pub struct EngineSettings {
     /// How often tables are compacted and cleaned.
     #[serde(deserialize_with = "duration")]
     pub maintenance_interval: Duration,
+    /// Rows staged for outside targets stay for so many epochs after their commit, for `verify --repair`.
+    pub keep_staged_epochs: u64,
+    /// … but no more than so many bytes of them.
+    #[serde(deserialize_with = "bytes")]
+    pub keep_staged_bytes: u64,
 }
 
 impl Default for EngineSettings {
@@ -68,6 +74,8 @@ impl Default for EngineSettings {
             key_groups: 128,
             memory: 4 << 30,
             maintenance_interval: Duration::from_secs(60),
+            keep_staged_epochs: KeepStaged::default().epochs,
+            keep_staged_bytes: KeepStaged::default().bytes,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::runtime::Runtime;
-use watershed_engine::checkpoint::Store;
+use watershed_engine::checkpoint::{KeepStaged, Store};
 use watershed_engine::plan::{Plan, bind};
 use watershed_engine::run::{Config, Handle, start};
 use watershed_ports::SystemClock;
@@ -85,6 +85,7 @@ pub fn begin(project: &Project, runtime: &Runtime, options: RunOptions, started:
         finalize: options.finalize,
         rebuild: options.rebuild,
         maintenance_interval: engine.maintenance_interval,
+        keep_staged: KeepStaged { epochs: engine.keep_staged_epochs, bytes: engine.keep_staged_bytes },
         owner: format!("process {}", std::process::id()),
         started,
     };

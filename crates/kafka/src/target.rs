@@ -25,7 +25,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer as _;
-use watershed_ports::{Delivered, Recount, RefusedRow, Target};
+use watershed_ports::{Delivered, KeptEpochs, Recount, Redriven, RefusedRow, Target};
 use watershed_types::failpoint::reach;
 use watershed_types::{Epoch, Error, Generation, Result};
 
@@ -424,6 +424,39 @@ impl Target for KafkaTarget {
             Err(error) => drop(self.failed(state, Stage::Before, state.known.epoch, error)),
         }
         Ok(())
+    }
+
+    /// Only what surely is not in the topic: rows and mark are in one transaction, so an epoch after the mark's is not. It
+    /// takes a claim, under the mark's generation, which a run at work would not survive.
+    fn redrive(&self, lost: &[Epoch], kept: &dyn KeptEpochs) -> Result<Redriven> {
+        let mark = self.glance()?;
+        let unsure = |why: String| {
+            Error::conflict(trouble::UNSURE, format!("nobody can say whether topic \"{}\" holds what sink \"{}\" has lost: {why}", self.options.topic, self.options.name))
+                .hint("Read the topic to find out; rows that are missing can be read again into a fresh project.")
+                .definite()
+        };
+        if mark.is_forgotten() {
+            return Err(unsure("the brokers have no mark of it (any more)".to_owned()));
+        }
+        let mut redriven = Redriven::default();
+        let shown = self.claim(mark.generation)?;
+        if let Some(passed) = lost.iter().find(|epoch| **epoch < shown) {
+            return Err(unsure(format!("its mark is epoch {shown}, which comes after epoch {passed}")));
+        }
+        for epoch in lost.iter().filter(|epoch| **epoch > shown) {
+            let refused: std::collections::HashSet<u64> = kept.refused(*epoch)?.iter().map(|row| row.row).collect();
+            let mut first = 0;
+            // What was refused then may have come again with a replay.
+            let mut rows = kept.rows(*epoch)?.map(|batch| {
+                let batch = batch?;
+                let keep = (first..first + batch.num_rows() as u64).map(|row| Some(!refused.contains(&row))).collect();
+                first += batch.num_rows() as u64;
+                arrow::compute::filter_record_batch(&batch, &keep).map_err(|cause| Error::internal(trouble::ENCODE, "kept rows cannot be picked").caused_by(cause))
+            });
+            self.deliver(*epoch, mark.generation, &mut rows)?;
+            redriven.epochs.insert(epoch.0, self.state.lock().known.rows);
+        }
+        Ok(redriven)
     }
 
     fn recount(&self, epoch: Epoch) -> Result<Option<Recount>> {

@@ -21,6 +21,7 @@ pub(crate) const EPOCH: &str = "KAF0024";
 pub(crate) const CREATE: &str = "KAF0025";
 pub(crate) const UNACKNOWLEDGED: &str = "KAF0026";
 pub(crate) const ENCODE: &str = "KAF0027";
+pub(crate) const UNSURE: &str = "KAF0028";
 
 pub(crate) fn option(owner: &str, what: &str, hint: &str) -> Error {
     Error::invalid(OPTION, format!("{owner} {what}")).hint(hint)

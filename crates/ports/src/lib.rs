@@ -10,5 +10,5 @@ mod sink;
 mod source;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use sink::{CommitOutcome, Delivered, History, Recount, RefusedRow, Sink, SinkWriter, Staged, Target};
+pub use sink::{CommitOutcome, Delivered, EpochRows, Folded, History, KeptEpochs, Recount, Redriven, RefusedRow, Sink, SinkWriter, Staged, Target};
 pub use source::{Framing, HeaderItem, Lag, PartitionLag, Polled, RawChunk, RecordFacts, Source};

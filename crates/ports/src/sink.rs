@@ -50,6 +50,10 @@ pub trait Sink: Send + Sync {
     fn maintain(&self) -> Result<()> {
         Ok(())
     }
+    /// What the last [`Sink::maintain`] found that a person should know, in a sentence.
+    fn advice(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Puts one epoch's rows aside.
@@ -83,7 +87,7 @@ pub trait Target: Send + Sync {
     fn history(&self) -> Result<History> {
         let last = self.last_epoch()?;
         let epochs = self.recount(last)?.map(|recount| (last.0, recount.rows)).into_iter().collect();
-        Ok(History { epochs, complete: false, rows_now: None })
+        Ok(History { epochs, complete: false, ..History::default() })
     }
     /// What the target can say about one epoch. `None` if it does not know the epoch (any more).
     fn recount(&self, epoch: Epoch) -> Result<Option<Recount>> {
@@ -94,6 +98,44 @@ pub trait Target: Send + Sync {
     fn maintain(&self) -> Result<()> {
         Ok(())
     }
+    /// What the last [`Target::maintain`] found that a person should know, in a sentence.
+    fn advice(&self) -> Option<String> {
+        None
+    }
+    /// Whether [`Target::redrive`] may be called while a run is at work.
+    fn redrives_beside_a_run(&self) -> bool {
+        false
+    }
+    /// Gives back epochs the target has lost, for `watershed verify --repair`: all of `lost` (rising) or none. An epoch that
+    /// is there is left alone. Never takes the target from the run that owns it, and waits for a delivery under way.
+    /// Where a later row of a key wins, the epochs after the first lost one are gone through again in the same
+    /// transaction, so that no older value comes to stand over a newer one.
+    fn redrive(&self, lost: &[Epoch], kept: &dyn KeptEpochs) -> Result<Redriven> {
+        let _ = (lost, kept);
+        Err(watershed_types::Error::invalid("RUN0030", format!("sink \"{}\" cannot be given an epoch again", self.name()))
+            .hint("Restore the target from a backup, or read the rows again into a fresh project.")
+            .definite())
+    }
+}
+
+/// The rows of one epoch, in the order of the stream.
+pub type EpochRows<'a> = Box<dyn Iterator<Item = Result<RecordBatch>> + 'a>;
+
+/// Epochs whose rows are still there, of one target.
+pub trait KeptEpochs {
+    /// An epoch's rows. An error if they are not kept any more, or are damaged.
+    fn rows(&self, epoch: Epoch) -> Result<EpochRows<'_>>;
+    /// The rows of it that the target refused when it took the epoch: they stay out. An error if that is not known.
+    fn refused(&self, epoch: Epoch) -> Result<Vec<RefusedRow>>;
+}
+
+/// What a target was given again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Redriven {
+    /// Rows taken by each epoch that was lost.
+    pub epochs: std::collections::BTreeMap<u64, u64>,
+    /// Epochs that were there, and were gone through again for the sake of their keys.
+    pub again: Vec<u64>,
 }
 
 /// What a target made of an epoch.
@@ -123,6 +165,19 @@ pub struct History {
     pub complete: bool,
     /// Rows it holds now, where rows are only ever added.
     pub rows_now: Option<u64>,
+    /// Older epochs that it knows only as a sum.
+    pub folded: Folded,
+}
+
+/// Epochs that a target remembers together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Folded {
+    /// The last of them; zero if there are none.
+    pub up_to: u64,
+    /// How many.
+    pub epochs: u64,
+    /// Their rows.
+    pub rows: u64,
 }
 
 /// What a target says it took in one epoch.

@@ -147,6 +147,8 @@ fn main() -> Outcome<()> {
     line("ceiling: raw binary COPY, bytes made beforehand", ceiling, ceiling);
     line("append", deliver(&target(&runtime, url, "append", &[])?, 1, &fresh)?, ceiling);
     line("append, 3 connections", deliver(&target(&runtime, url, "append3", &[("connections", "3")])?, 1, &fresh)?, ceiling);
+    let beside = proxy::Proxy::start(server.port, Duration::ZERO);
+    line("append, through the same proxy, no delay", deliver(&target(&runtime, &server.through(beside.port), "append_near", &[])?, 1, &fresh)?, ceiling);
     let proxy = proxy::Proxy::start(server.port, Duration::from_millis(5));
     let far = server.through(proxy.port);
     line("append, 10 ms away", deliver(&target(&runtime, &far, "append_far", &[])?, 1, &fresh)?, ceiling);

@@ -6,6 +6,7 @@
 //! line of the `COPY`, the search starts there; otherwise it halves.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use futures::join;
 use tokio_postgres::types::ToSql;
@@ -20,8 +21,8 @@ use crate::session::Session;
 use crate::transaction::{Job, Part};
 
 /// Delivers with savepoints.
-pub(crate) async fn deliver(job: Job<'_>, sessions: &[Session], rows: &mut Rows<'_>) -> Result<Ending, Fault> {
-    let mut opened = match open(job, sessions, false).await? {
+pub(crate) async fn deliver(job: Job<'_>, sessions: &[Arc<Session>], rows: &mut Rows<'_>) -> Result<Ending, Fault> {
+    let mut opened = match open(job, sessions, false, None).await? {
         Ok(opened) => opened,
         Err(parts) => return Ok(Ending::Parts(parts)),
     };

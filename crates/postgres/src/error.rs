@@ -221,6 +221,12 @@ pub(crate) fn fenced(place: &Place, ours: Generation, theirs: i64) -> Error {
         .definite()
 }
 
+pub(crate) fn twin(place: &Place, ours: Generation) -> Error {
+    Error::fenced("PG0016", format!("sink \"{}\": another process has claimed it as generation {ours}, which this run is, too", place.sink))
+        .hint("Two copies of one project write to one table, each with a checkpoint of its own. Stop one of them for good.")
+        .definite()
+}
+
 pub(crate) fn unclaimed(place: &Place) -> Error {
     Error::conflict("PG0007", format!("sink \"{}\": its line in watershed.owners at \"{}\" is gone", place.sink, place.server))
         .hint("Somebody emptied schema watershed or restored an older copy. Restart the pipeline after making sure that the table holds what the last epoch says.")
@@ -242,6 +248,12 @@ pub(crate) fn repeat_with_care(place: &Place, epoch: Epoch) -> Error {
 pub(crate) fn bad_ledger(place: &Place, what: impl std::fmt::Display) -> Error {
     Error::corrupt("PG0013", format!("sink \"{}\": watershed.epochs at \"{}\" cannot be understood: {what}", place.sink, place.server))
         .hint("Somebody changed it by hand; put it back from a copy of the database.")
+        .definite()
+}
+
+pub(crate) fn refused_now(place: &Place, epoch: Epoch, words: &str) -> Error {
+    Error::conflict("PG0015", format!("sink \"{}\": table \"{}\" refuses a row of epoch {epoch} that it took before: {words}", place.sink, place.table))
+        .hint("Nothing was changed. Somebody changed the table's constraints: make room for the row, then repair again.")
         .definite()
 }
 

@@ -1,5 +1,7 @@
 //! An epoch of rows nobody objects to: two flights per connection, whatever the distance.
 
+use std::sync::Arc;
+
 use futures::future::{join_all, try_join_all};
 use watershed_ports::{Delivered, RefusedRow};
 use watershed_types::{Certainty, Result};
@@ -9,7 +11,7 @@ use crate::error::Fault;
 use crate::ledger::{Landed, whole};
 use crate::rows::{Rows, dealt};
 use crate::session::Session;
-use crate::transaction::{Begun, Job, Part};
+use crate::transaction::{Begun, Flight, Job, Part};
 
 /// How a delivery ended, if not by an error.
 pub(crate) enum Ending {
@@ -34,9 +36,9 @@ impl Opened<'_> {
     }
 }
 
-/// Begins all parts at once. `Err` in the result: the number of parts is another one.
-pub(crate) async fn open<'a>(job: Job<'a>, sessions: &'a [Session], copy: bool) -> Result<Result<Opened<'a>, i32>, Fault> {
-    let begun = try_join_all(sessions.iter().enumerate().map(|(part, session)| Part::begin(job, session, part as i32, copy))).await?;
+/// Begins all parts at once, the first one with the flight that came back `ahead`. `Err` in the result: the number of parts is another one.
+pub(crate) async fn open<'a>(job: Job<'a>, sessions: &'a [Arc<Session>], copy: bool, mut ahead: Option<Flight>) -> Result<Result<Opened<'a>, i32>, Fault> {
+    let begun = try_join_all(sessions.iter().enumerate().map(|(part, session)| Part::begin(job, session, part as i32, copy, ahead.take()))).await?;
     let mut opened = Opened { open: Vec::new(), there: Vec::new() };
     for (index, begun) in begun.into_iter().enumerate() {
         match begun {
@@ -52,9 +54,9 @@ pub(crate) async fn open<'a>(job: Job<'a>, sessions: &'a [Session], copy: bool) 
     Ok(Ok(opened))
 }
 
-/// Delivers without savepoints. A row the server blames ends it with [`Fault::Row`].
-pub(crate) async fn deliver(job: Job<'_>, sessions: &[Session], rows: &mut Rows<'_>) -> Result<Ending, Fault> {
-    let mut opened = match open(job, sessions, true).await? {
+/// Delivers without savepoints; `opened_up` is called when the fence is held. A row the server blames ends it with [`Fault::Row`].
+pub(crate) async fn deliver(job: Job<'_>, sessions: &[Arc<Session>], rows: &mut Rows<'_>, ahead: Option<Flight>, mut opened_up: impl FnMut()) -> Result<Ending, Fault> {
+    let mut opened = match open(job, sessions, true, ahead).await? {
         Ok(opened) => opened,
         Err(parts) => return Ok(Ending::Parts(parts)),
     };
@@ -62,6 +64,7 @@ pub(crate) async fn deliver(job: Job<'_>, sessions: &[Session], rows: &mut Rows<
     if opened.already_there() {
         return Ok(Ending::Delivered(Delivered { already_there: true, refused: sorted(refused) }));
     }
+    opened_up();
     let columns = &sessions[0].columns;
     while let Some((first, batch)) = rows.next()? {
         let encoder = Encoder::new(&job.writer.sink, columns, &batch)?;

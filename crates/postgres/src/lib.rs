@@ -14,6 +14,9 @@
 //! BEGIN · fence · epoch there? · columns · COPY ──▶ rows … ──▶ end of COPY [· merge] · epochs · COMMIT
 //! ```
 //!
+//! While epochs follow each other without a pause, the first flight of the next one leaves before one is committed; if no
+//! epoch comes within a moment it is rolled back.
+//!
 //! Failure: what fails before the last flight surely did not land. When the last flight's answer is lost the error is
 //! indefinite; the next delivery waits for the lost transaction at the fence and then looks.
 //! A row the server blames rolls the transaction back; the epoch is repeated with savepoints, which find the rows.
@@ -40,6 +43,7 @@
 //! Domains over these are taken as their base type. Text with a NUL byte and times out of Postgres' range are refused,
 //! row by row.
 
+mod ahead;
 mod careful;
 mod columns;
 mod encode;
@@ -47,9 +51,11 @@ mod error;
 mod fast;
 mod json;
 mod ledger;
+mod maintain;
 mod merge;
 mod numeric;
 mod options;
+mod redrive;
 mod rows;
 mod session;
 mod table;
@@ -58,5 +64,5 @@ mod transaction;
 
 pub use columns::{Columns, table_ddl};
 pub use encode::{Encoder, Refusal, SIGNATURE, TRAILER};
-pub use options::{Mode, PostgresOptions};
+pub use options::{Mode, PostgresOptions, Vacuum};
 pub use target::PostgresTarget;

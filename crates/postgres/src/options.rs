@@ -10,6 +10,10 @@ use watershed_types::{Options, Result, Secret};
 
 use crate::error::bad_option;
 
+/// Lines in `watershed.epochs` for one sink, where nothing else is said: some 30 hours of epochs of ten seconds.
+const KEEP_EPOCHS: u64 = 10_000;
+const LEAST_EPOCHS: u64 = 100;
+
 /// How rows meet the rows that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -17,6 +21,17 @@ pub enum Mode {
     Append,
     /// The last row of a key replaces the one there.
     Upsert,
+}
+
+/// What is done about dead rows, which every upsert leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vacuum {
+    /// `VACUUM` between epochs; needs a user that owns the table.
+    Auto,
+    /// A notice; the server's own autovacuum does the work, or a person.
+    Advise,
+    /// Nothing is looked at.
+    Off,
 }
 
 /// The options of a Postgres sink, checked as far as that goes without a network.
@@ -40,6 +55,10 @@ pub struct PostgresOptions {
     pub delete_when: Option<String>,
     /// `ANALYZE` after so many epochs; 0 leaves it to autovacuum.
     pub analyze_every: u64,
+    /// What is done about dead rows.
+    pub vacuum: Vacuum,
+    /// So many epochs keep a line of their own in `watershed.epochs`; older ones are added up.
+    pub keep_epochs: u64,
     /// How long a connection may take to open.
     pub connect_timeout: Duration,
     /// How long one statement may take, waiting for locks included; 0 is without end.
@@ -72,7 +91,9 @@ impl PostgresOptions {
             create_table: options.flag("create_table")?.unwrap_or(true),
             grow: options.flag("grow")?.unwrap_or(true),
             delete_when: options.take("delete_when"),
-            analyze_every: options.number("analyze_every")?.unwrap_or(0),
+            analyze_every: options.number("analyze_every_epochs")?.or(options.number("analyze_every")?).unwrap_or(0),
+            vacuum: options.parse("vacuum", "'auto', 'advise' or 'off'", vacuum)?.unwrap_or(Vacuum::Advise),
+            keep_epochs: options.number("keep_epochs")?.unwrap_or(KEEP_EPOCHS),
             connect_timeout: options.duration("connect_timeout")?.unwrap_or(Duration::from_secs(10)),
             statement_timeout: options.duration("statement_timeout")?.unwrap_or(Duration::from_secs(300)),
         };
@@ -100,14 +121,32 @@ impl PostgresOptions {
             }
             _ => {}
         }
+        if self.keep_epochs < LEAST_EPOCHS {
+            let hint = "Recovery and `watershed verify --repair` look epochs up there: leave keep_epochs out, or make it larger.";
+            return Err(bad_option(sink, format!("option \"keep_epochs\" is below {LEAST_EPOCHS}"), hint));
+        }
         if self.connections == 0 || self.connections > 64 {
             return Err(bad_option(sink, "option \"connections\" is not between 1 and 64", "Two to four connections are plenty for one table."));
         }
         Address::parse(sink, self.url.expose()).map(|_| ())
     }
 
+    /// True in the epochs whose transaction also adds up old lines.
+    pub(crate) fn prunes_in(&self, epoch: u64) -> bool {
+        epoch > self.keep_epochs && epoch % (self.keep_epochs / 20).max(1) == 0
+    }
+
     pub(crate) fn address(&self) -> Result<Address> {
         Address::parse(&self.sink, self.url.expose())
+    }
+}
+
+fn vacuum(text: &str) -> Option<Vacuum> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "auto" => Some(Vacuum::Auto),
+        "advise" => Some(Vacuum::Advise),
+        "off" => Some(Vacuum::Off),
+        _ => None,
     }
 }
 

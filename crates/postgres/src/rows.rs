@@ -72,6 +72,11 @@ pub(crate) fn dealt(first: u64, rows: usize, part: u64, parts: u64) -> impl Iter
         .map(move |block| ((block * BLOCK).max(first) - first) as usize..(((block + 1) * BLOCK).min(end) - first) as usize)
 }
 
+/// The part that a row is dealt to.
+pub(crate) fn part_of(ordinal: u64, parts: u64) -> u64 {
+    ordinal / BLOCK % parts.max(1)
+}
+
 /// What the rows take, without what else their buffers hold.
 fn size(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(column.len() * 64)).sum()

@@ -3,13 +3,18 @@
 //! **Owns** the connections and the decision to begin again. **Does not own** how rows get in: that is [`crate::fast`] and
 //! [`crate::careful`].
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use watershed_ports::{Delivered, History, Recount, Target};
+use watershed_ports::{Delivered, History, KeptEpochs, Recount, Redriven, Target};
 use watershed_types::{Epoch, Generation, Result};
 
+use crate::ahead::{Ahead, PAUSE};
 use crate::columns::{Columns, qualified, table_ddl};
 use crate::error::{Fault, Place, bad_ledger, repeat_with_care};
 use crate::fast::Ending;
@@ -18,7 +23,7 @@ use crate::options::{Mode, PostgresOptions};
 use crate::rows::Rows;
 use crate::session::{Session, connect};
 use crate::transaction::Job;
-use crate::{careful, fast, table};
+use crate::{careful, fast, maintain, redrive, table};
 
 /// A table in Postgres as a [`Target`].
 ///
@@ -36,13 +41,23 @@ pub struct PostgresTarget {
     state: Mutex<State>,
     /// Epochs since the last `ANALYZE`.
     unanalyzed: Mutex<u64>,
+    /// What the last housekeeping found.
+    advice: Mutex<Option<String>>,
 }
 
 #[derive(Default)]
 struct State {
-    sessions: Vec<Session>,
+    sessions: Vec<Arc<Session>>,
+    /// The transaction of the next epoch, if it was opened already; on the first session.
+    ahead: Option<Ahead>,
+    /// The session that takes turns with the first, while epochs follow each other without a pause.
+    spare: Option<Arc<Session>>,
+    /// When the last delivery ended.
+    ended_at: Option<Instant>,
     /// An epoch too large to keep, in which a row was refused.
     careful: Option<Epoch>,
+    /// What our claim wrote: no two are the same.
+    claim: Option<String>,
 }
 
 impl PostgresTarget {
@@ -53,7 +68,7 @@ impl PostgresTarget {
         let ddl = table_ddl(&options, &schema)?;
         let place = Place::from(&options);
         let writer = Writer { app_id: app_id.to_owned(), pipeline: pipeline.to_owned(), sink: options.sink.clone() };
-        Ok(Self { options, place, writer, columns, ddl, runtime, state: Mutex::default(), unanalyzed: Mutex::new(0) })
+        Ok(Self { options, place, writer, columns, ddl, runtime, state: Mutex::default(), unanalyzed: Mutex::new(0), advice: Mutex::default() })
     }
 
     async fn session(&self) -> Result<Session> {
@@ -61,12 +76,12 @@ impl PostgresTarget {
     }
 
     /// The first connection, opened if need be.
-    async fn first<'a>(&self, state: &'a mut State) -> Result<&'a Session> {
+    async fn first(&self, state: &mut State) -> Result<Arc<Session>> {
         state.sessions.retain(|session| !session.client.is_closed());
         if state.sessions.is_empty() {
-            state.sessions.push(self.session().await?);
+            state.sessions.push(Arc::new(self.session().await?));
         }
-        Ok(&state.sessions[0])
+        Ok(Arc::clone(&state.sessions[0]))
     }
 
     async fn claim_now(&self, state: &mut State, generation: Generation) -> Result<Epoch> {
@@ -74,26 +89,52 @@ impl PostgresTarget {
         let client = connect(&self.options, &self.place, &self.writer.pipeline, &self.runtime).await?;
         ledger::make(&client, &self.place).await?;
         // Fenced first: an older run changes no table.
-        ledger::claim(&client, &self.place, &self.writer, generation).await?;
+        let claim = unlike_any_other();
+        ledger::claim(&client, &self.place, &self.writer, generation, &claim).await?;
         table::prepare(&client, &self.place, &self.options, &self.columns, &self.ddl).await?;
+        state.claim = Some(claim);
         ledger::last_epoch(&client, &self.place, &self.writer).await
     }
 
     async fn deliver_now(&self, state: &mut State, epoch: Epoch, generation: Generation, rows: &mut Rows<'_>) -> Result<Delivered> {
+        let claim = state.claim.clone();
+        let without_a_pause = state.ended_at.is_some_and(|at| at.elapsed() < PAUSE);
         let first = self.first(state).await?;
+        let mut flight = match state.ahead.take() {
+            Some(ahead) => ahead.arrive(epoch, &first).await,
+            None => None,
+        };
+        if flight.is_some() && state.careful == Some(epoch) {
+            // Savepoints need a transaction without an open COPY.
+            flight = None;
+            first.client.batch_execute("ROLLBACK").await.map_err(|cause| self.place.error(cause))?;
+        }
         let mut parts = if first.unique { 1 } else { self.options.connections as i32 };
+        let mut spare = None;
+        if without_a_pause && parts == 1 {
+            spare = match state.spare.take().filter(|session| !session.client.is_closed()) {
+                Some(session) => Some(session),
+                // Whatever keeps it from opening, the delivery itself says it.
+                None => self.session().await.ok().map(Arc::new),
+            };
+        }
+        // SUBTLE: a flight that does not arrive takes its session with it, since nobody knows when it will have given up.
+        let mut next = None;
         // At most: as many as asked for, as many as an earlier run began with.
         for _ in 0..3 {
             while state.sessions.len() < parts as usize {
-                state.sessions.push(self.session().await?);
+                state.sessions.push(Arc::new(self.session().await?));
             }
-            let job = Job { place: &self.place, writer: &self.writer, epoch, generation, parts };
+            let fold = self.options.prunes_in(epoch.0).then(|| (epoch.0 - self.options.keep_epochs) as i64);
+            let job = Job { place: &self.place, writer: &self.writer, epoch, generation, claim: claim.as_deref(), parts, fold };
             let sessions = &state.sessions[..parts as usize];
-            let quick = if state.careful == Some(epoch) { Err(None) } else { fast::deliver(job, sessions, rows).await.map_err(Some) };
+            let leave = || next = spare.take().filter(|_| parts == 1).map(|spare| Ahead::leave(spare, &self.place, &self.writer, epoch.next(), &self.runtime));
+            let quick = if state.careful == Some(epoch) { Err(None) } else { fast::deliver(job, sessions, rows, flight.take(), leave).await.map_err(Some) };
             let ending = match quick {
                 Ok(ending) => ending,
                 Err(Some(Fault::Failed(error))) => return Err(error),
                 Err(blamed) => {
+                    next = None;
                     if blamed.is_some() {
                         // Parts that did not end by themselves.
                         for session in sessions {
@@ -111,6 +152,12 @@ impl PostgresTarget {
             match ending {
                 Ending::Delivered(delivered) => {
                     state.careful = None;
+                    state.spare = spare;
+                    if let Some(ahead) = next {
+                        state.spare = Some(std::mem::replace(&mut state.sessions[0], ahead.session()));
+                        state.ahead = Some(ahead);
+                    }
+                    state.ended_at = Some(Instant::now());
                     return Ok(delivered);
                 }
                 Ending::Parts(other) => {
@@ -123,6 +170,13 @@ impl PostgresTarget {
         }
         Err(bad_ledger(&self.place, format!("epoch {epoch} changes under our hands")))
     }
+}
+
+/// A mark for a claim.
+fn unlike_any_other() -> String {
+    static CLAIMS: AtomicU64 = AtomicU64::new(0);
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    format!("{:x}-{nanos:x}-{:x}", std::process::id(), CLAIMS.fetch_add(1, Ordering::Relaxed))
 }
 
 impl Target for PostgresTarget {
@@ -150,7 +204,7 @@ impl Target for PostgresTarget {
             Ok(delivered) if !delivered.already_there => *self.unanalyzed.lock() += 1,
             Ok(_) => {}
             // Dropped connections roll back what they had open; the next call opens new ones.
-            Err(_) => state.sessions.clear(),
+            Err(_) => (state.sessions, state.spare, state.ahead) = (Vec::new(), None, None),
         }
         delivered
     }
@@ -161,13 +215,16 @@ impl Target for PostgresTarget {
             if !ledger::there(&client, &self.place).await? {
                 return Ok(History { complete: true, ..History::default() });
             }
+            // One snapshot, so that lines that are being added up are seen once.
+            client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(|cause| self.place.error(cause))?;
             let epochs = ledger::history(&client, &self.place, &self.writer).await?;
+            let folded = ledger::totals(&client, &self.place, &self.writer).await?;
             let mut rows_now = None;
             if self.options.mode == Mode::Append && !epochs.is_empty() {
                 let row = client.query_one(&format!("SELECT count(*) FROM {}", qualified(&self.options)), &[]).await.map_err(|cause| self.place.error(cause))?;
                 rows_now = Some(ledger::get::<i64>(&self.place, &row, 0)? as u64);
             }
-            Ok(History { epochs, complete: true, rows_now })
+            Ok(History { epochs, complete: true, rows_now, folded })
         })
     }
 
@@ -180,15 +237,30 @@ impl Target for PostgresTarget {
     }
 
     fn maintain(&self) -> Result<()> {
-        let due = self.options.analyze_every > 0 && *self.unanalyzed.lock() >= self.options.analyze_every;
-        if !due {
-            return Ok(());
+        let analyze = self.options.analyze_every > 0 && *self.unanalyzed.lock() >= self.options.analyze_every;
+        let advice = self.runtime.block_on(maintain::keep_house(&self.options, &self.place, &self.writer.pipeline, &self.runtime, analyze))?;
+        *self.advice.lock() = advice;
+        if analyze {
+            *self.unanalyzed.lock() = 0;
         }
-        self.runtime.block_on(async {
-            let client = connect(&self.options, &self.place, &self.writer.pipeline, &self.runtime).await?;
-            client.batch_execute(&format!("ANALYZE {}", qualified(&self.options))).await.map_err(|cause| self.place.error(cause))
-        })?;
-        *self.unanalyzed.lock() = 0;
         Ok(())
+    }
+
+    fn advice(&self) -> Option<String> {
+        self.advice.lock().clone()
+    }
+
+    fn redrives_beside_a_run(&self) -> bool {
+        true
+    }
+
+    fn redrive(&self, lost: &[Epoch], kept: &dyn KeptEpochs) -> Result<Redriven> {
+        self.runtime.block_on(async {
+            // A session of its own: what it leaves open ends with it.
+            let client = connect(&self.options, &self.place, &self.writer.pipeline, &self.runtime).await?;
+            ledger::make(&client, &self.place).await?;
+            let session = self.session().await?;
+            redrive::redrive(&self.place, &self.writer, &session, lost, kept).await
+        })
     }
 }

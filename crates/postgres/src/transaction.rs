@@ -12,10 +12,11 @@ use futures::{SinkExt as _, join};
 use tokio_postgres::CopyInSink;
 use tokio_postgres::types::ToSql;
 use watershed_ports::RefusedRow;
+use watershed_types::failpoint::reach;
 use watershed_types::{Epoch, Generation};
 
 use crate::encode::{Encoder, SIGNATURE, TRAILER};
-use crate::error::{Fault, Moment, Place, changed, fenced, unclaimed};
+use crate::error::{Fault, Moment, Place, changed, fenced, twin, unclaimed};
 use crate::ledger::{Landed, Writer, get, landed};
 use crate::session::Session;
 
@@ -31,7 +32,11 @@ pub(crate) struct Job<'a> {
     pub writer: &'a Writer,
     pub epoch: Epoch,
     pub generation: Generation,
+    /// What our own claim wrote; `None` if we have made none.
+    pub claim: Option<&'a str>,
     pub parts: i32,
+    /// Lines of epochs up to this one are added up in this transaction.
+    pub fold: Option<i64>,
 }
 
 /// An open transaction.
@@ -63,6 +68,38 @@ impl Copy {
     }
 }
 
+/// What the first flight brought. The transaction is open, and the `COPY` if it was asked for.
+pub(crate) struct Flight {
+    /// Generation and claim of the owner.
+    owner: Option<(i64, Option<String>)>,
+    found: Vec<Landed>,
+    shape: String,
+    copy: Option<Copy>,
+}
+
+/// The first flight. Several parts look only for their own.
+pub(crate) async fn fly(session: &Session, place: &Place, writer: &Writer, epoch: Epoch, parts: i32, copy: bool) -> Result<Flight, Fault> {
+    let (client, ledger) = (&session.client, &session.ledger);
+    let (app_id, sink, epoch) = (&writer.app_id, &writer.sink, epoch.0 as i64);
+    let fence = if parts == 1 { &ledger.fence } else { &ledger.fence_shared };
+    let fence_params: Params<'_, 2> = [app_id, sink];
+    let look_params: Params<'_, 3> = [app_id, sink, &epoch];
+    let shape_params: Params<'_, 2> = [&session.table, &session.names];
+    let (begun, owner, found, shape, opened) = join!(
+        client.batch_execute(&session.begin),
+        client.query_opt(fence, &fence_params),
+        client.query(&ledger.look, &look_params),
+        client.query_one(&session.shape, &shape_params),
+        async { if copy { Some(client.copy_in::<_, Bytes>(&session.copy).await) } else { None } },
+    );
+    let judge = |cause| place.judge(cause, Moment::Before);
+    begun.map_err(judge)?;
+    let owner = owner.map_err(judge)?.map(|row| Ok::<_, watershed_types::Error>((get(place, &row, 0)?, get(place, &row, 1)?))).transpose()?;
+    let found = landed(place, &found.map_err(judge)?)?;
+    let shape = get(place, &shape.map_err(judge)?, 0)?;
+    Ok(Flight { owner, found, shape, copy: opened.transpose().map_err(judge)?.map(Copy::new) })
+}
+
 /// What a transaction found when it began.
 pub(crate) enum Begun<'a> {
     /// It may write.
@@ -72,42 +109,29 @@ pub(crate) enum Begun<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// The first flight. With `copy` the rows may follow at once. Several parts look only for their own.
-    pub async fn begin(job: Job<'a>, session: &'a Session, part: i32, copy: bool) -> Result<Begun<'a>, Fault> {
-        let (client, ledger, place) = (&session.client, &session.ledger, job.place);
-        let (app_id, sink, epoch) = (&job.writer.app_id, &job.writer.sink, job.epoch.0 as i64);
-        let fence = if job.parts == 1 { &ledger.fence } else { &ledger.fence_shared };
-        let fence_params: Params<'_, 2> = [app_id, sink];
-        let look_params: Params<'_, 3> = [app_id, sink, &epoch];
-        let shape_params: Params<'_, 2> = [&session.table, &session.names];
-        let (begun, owner, found, shape, opened) = join!(
-            client.batch_execute(&session.begin),
-            client.query_opt(fence, &fence_params),
-            client.query(&ledger.look, &look_params),
-            client.query_one(&session.shape, &shape_params),
-            async { if copy { Some(client.copy_in::<_, Bytes>(&session.copy).await) } else { None } },
-        );
-        let judge = |cause| place.judge(cause, Moment::Before);
-        begun.map_err(judge)?;
-        let owner: i64 = match owner.map_err(judge)? {
-            Some(row) => get(place, &row, 0)?,
-            None => return Err(unclaimed(place).into()),
+    /// Begins, unless the first flight came back `ahead`. With `copy` the rows may follow at once.
+    pub async fn begin(job: Job<'a>, session: &'a Session, part: i32, copy: bool, ahead: Option<Flight>) -> Result<Begun<'a>, Fault> {
+        let place = job.place;
+        let flight = match ahead {
+            Some(flight) => flight,
+            None => fly(session, place, job.writer, job.epoch, job.parts, copy).await?,
         };
+        let Some((owner, claim)) = flight.owner else { return Err(unclaimed(place).into()) };
         if owner > job.generation.0 as i64 {
             return Err(fenced(place, job.generation, owner).into()); // I2
         }
-        let found = landed(place, &found.map_err(judge)?)?;
-        if found.iter().any(|there| job.parts != there.parts || there.part == part) {
-            drop(opened);
-            client.batch_execute("ROLLBACK").await.map_err(judge)?;
-            return Ok(Begun::There(found));
+        if job.claim.is_some() && claim.as_deref() != job.claim {
+            return Err(twin(place, job.generation).into()); // I2
         }
-        let shape: String = get(place, &shape.map_err(judge)?, 0)?;
-        if shape != session.shape_seen {
+        if flight.found.iter().any(|there| job.parts != there.parts || there.part == part) {
+            drop(flight.copy);
+            session.client.batch_execute("ROLLBACK").await.map_err(|cause| place.judge(cause, Moment::Before))?;
+            return Ok(Begun::There(flight.found));
+        }
+        if flight.shape != session.shape_seen {
             return Err(changed(place, "a column was dropped, altered or made NOT NULL").into()); // I3
         }
-        let copy = opened.transpose().map_err(judge)?.map(Copy::new);
-        Ok(Begun::Open(Self { job, session, part, copy, rows: 0, refused: Vec::new(), deletes: false }))
+        Ok(Begun::Open(Self { job, session, part, copy: flight.copy, rows: 0, refused: Vec::new(), deletes: false }))
     }
 
     /// Appends a row to the open `COPY`. A row refused here is put down and done with.
@@ -136,9 +160,14 @@ impl<'a> Part<'a> {
         let (epoch, generation, rows) = (job.epoch.0 as i64, job.generation.0 as i64, self.rows as i64);
         let merging = self.session.merge.as_ref().filter(|_| merge);
         let deletes = self.deletes;
+        // One part does it for all.
+        let fold = job.fold.filter(|_| self.part == 0);
+        let folded_to = fold.unwrap_or_default();
+        let folding: Params<'_, 4> = [&writer.app_id, &writer.sink, &writer.pipeline, &folded_to];
+        reach("postgres_sent");
         let line: Params<'_, 9> = [&writer.app_id, &writer.pipeline, &writer.sink, &epoch, &self.part, &job.parts, &generation, &rows, &refused];
         let copy = &mut self.copy;
-        let (copied, deleted, merged, recorded, committed) = join!(
+        let (copied, deleted, merged, recorded, folded, (), committed) = join!(
             async {
                 match copy {
                     Some(copy) => {
@@ -160,6 +189,9 @@ impl<'a> Part<'a> {
             },
             async { if let Some(merge) = merging { client.execute(&merge.upsert, &[]).await.map(|_| ()) } else { Ok(()) } },
             client.execute(&self.session.ledger.record, &line),
+            async { if fold.is_some() { client.execute(&self.session.ledger.fold, &folding).await.map(|_| ()) } else { Ok(()) } },
+            // All before it has been handed to the connection, and the commit has not.
+            async { reach("postgres_marked") },
             client.batch_execute("COMMIT"),
         );
         // The first that failed is the cause; the others fail because of it.
@@ -170,8 +202,10 @@ impl<'a> Part<'a> {
             // A broken key here is another transaction with the same epoch (I1), never a row's fault.
             return Err(Fault::Failed(job.place.judge(cause, Moment::Commit).into_error(job.place)));
         }
+        folded.map_err(|cause| job.place.judge(cause, Moment::Commit))?;
         // A deferred constraint speaks now.
         committed.map_err(|cause| job.place.judge(cause, Moment::Commit))?;
+        reach("postgres_committed");
         Ok(self.refused)
     }
 

@@ -22,6 +22,6 @@ mod recovery;
 pub use envelope::{checksum, open, seal};
 pub use lateness::Lateness;
 pub use ledger::{Account, LedgerRow};
-pub use manifest::{Claim, CommitRecord, FORMAT, Manifest, Metadata, OperatorState, Replayed, SinkReceipt, SourceProgress, StateFile, TickRecord};
+pub use manifest::{Claim, CommitRecord, DeliveryRecord, FORMAT, Kept, Manifest, Metadata, OperatorState, Replayed, SinkReceipt, SourceProgress, StateFile, TickRecord};
 pub use paths::Paths;
 pub use recovery::{Found, Verdict, decide};

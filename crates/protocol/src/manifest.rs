@@ -139,6 +139,47 @@ pub struct CommitRecord {
     pub sinks: BTreeMap<String, SinkReceipt>,
     /// The accounts.
     pub ledger: Vec<LedgerRow>,
+    /// Sinks that were behind when this was written, and the first epoch each still had to be given.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub behind: BTreeMap<String, Epoch>,
+}
+
+impl CommitRecord {
+    /// Takes in what a sink took later. True if this record was waiting for it.
+    pub fn hear(&mut self, delivery: &DeliveryRecord) -> bool {
+        let Some(receipt) = self.sinks.get_mut(&delivery.sink).filter(|receipt| receipt.spooled && delivery.epoch == self.epoch) else { return false };
+        *receipt = delivery.receipt.clone();
+        self.ledger.extend(delivery.ledger.iter().cloned());
+        true
+    }
+}
+
+/// `deliveries/e-sink.json`: a sink took epoch `e` after its commit record was written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeliveryRecord {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The sink.
+    pub sink: String,
+    /// Who delivered it.
+    pub generation: Generation,
+    /// Microseconds since 1970.
+    pub delivered_at: i64,
+    /// What it took.
+    pub receipt: SinkReceipt,
+    /// Its account.
+    pub ledger: Vec<LedgerRow>,
+}
+
+/// `staged/kept.json`: rows of epochs before this one were cleared away, in order, on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The first epoch whose rows are kept.
+    pub from: Epoch,
 }
 
 /// What one sink took in one epoch.
@@ -153,6 +194,9 @@ pub struct SinkReceipt {
     /// Rows the target refused; they are in the quarantine.
     #[serde(default)]
     pub refused: u64,
+    /// True while the rows wait for a target that was away: rows and bytes say what waits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spooled: bool,
 }
 
 /// A quarantined row that was sent round again.

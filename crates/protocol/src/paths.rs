@@ -19,6 +19,10 @@ impl Paths {
     pub const STATE: &'static str = "state";
     /// Rows on their way to outside targets.
     pub const STAGED: &'static str = "staged";
+    /// Up to where [`Paths::STAGED`] was cleared.
+    pub const KEPT: &'static str = "staged/kept.json";
+    /// Epochs that a sink took after their commit record was written.
+    pub const DELIVERIES: &'static str = "deliveries";
     /// Accounts of epochs whose commit records were folded together.
     pub const LEDGER: &'static str = "ledger";
 
@@ -41,6 +45,10 @@ impl Paths {
     /// `staged/000000000012-g7-<sink>-0.arrow`
     pub fn staged(epoch: Epoch, generation: Generation, sink: &str, number: usize) -> String {
         format!("{}/{:012}-g{}-{}-{number}.arrow", Self::STAGED, epoch.0, generation.0, safe(sink))
+    }
+    /// `deliveries/000000000012-<sink>.json`
+    pub fn delivery(epoch: Epoch, sink: &str) -> String {
+        format!("{}/{:012}-{}.json", Self::DELIVERIES, epoch.0, safe(sink))
     }
     /// `ledger/000000000001-000000000256.json`
     pub fn ledger(first: Epoch, last: Epoch) -> String {

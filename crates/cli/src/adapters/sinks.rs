@@ -5,12 +5,12 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use watershed_engine::plan::SinkPlan;
-use watershed_engine::run::LiveSink;
-use watershed_kafka::{KafkaLive, KafkaSinkOptions};
+use watershed_engine::run::{LiveSink, SpoolOptions};
+use watershed_kafka::{Delivery, KafkaLive, KafkaSinkOptions};
 use watershed_ports::RefusedRow;
 use watershed_postgres::PostgresOptions;
 use watershed_redis::{RedisLive, RedisOptions};
-use watershed_types::{Epoch, Generation, Result};
+use watershed_types::{Epoch, Error, Generation, Result};
 
 use super::{SINKS, unknown};
 
@@ -29,6 +29,8 @@ pub enum Taken {
 /// Reads a sink's options. Touches nothing outside.
 pub fn take(plan: &SinkPlan, schema: &SchemaRef) -> Result<Taken> {
     let mut options = plan.options.clone();
+    // What a target that is away means for the others is the engine's; live sinks know no such thing.
+    let spools = matches!(plan.connector.as_str(), "kafka" | "postgres") && SpoolOptions::take(&mut options)?.is_some();
     let taken = match plan.connector.as_str() {
         "blackhole" => Taken::Blackhole,
         "stdout" => Taken::Stdout,
@@ -38,6 +40,13 @@ pub fn take(plan: &SinkPlan, schema: &SchemaRef) -> Result<Taken> {
         other => return Err(unknown(options.owner(), other, &SINKS)),
     };
     options.finish()?;
+    if let Taken::Kafka(kafka) = &taken
+        && spools
+        && kafka.delivery != Delivery::ExactlyOnce
+    {
+        return Err(Error::invalid("CLI0092", format!("sink \"{}\": on_unavailable = 'spool' is for delivery = 'exactly_once'", plan.name))
+            .hint("With at_least_once messages leave before their epoch and are kept nowhere: leave one of the two out."));
+    }
     Ok(taken)
 }
 

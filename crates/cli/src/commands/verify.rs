@@ -4,7 +4,8 @@
 //! checkpoint files ─▶ records ─▶ ledger ─▶ receipts ─▶ lake tables, quarantine
 //! ```
 //!
-//! **Owns** the comparisons. **Does not own** repairs: each finding names the next step.
+//! **Owns** the comparisons. Each finding names the next step; what an outside target has lost and the outbox still keeps is
+//! given back with `--repair`, and then everything is looked at again. Without it nothing is written.
 //!
 //! It works beside a running pipeline: the checkpoint is read before and after the lake, and the lake may hold any
 //! number of rows between the two. As long as the two differ it looks again, a few times.
@@ -13,10 +14,14 @@ pub mod audit;
 mod finding;
 mod lake;
 mod ledger;
+mod repair;
 mod targets;
 
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
+use watershed_engine::checkpoint::Store;
+use watershed_engine::plan::Plan;
 use watershed_types::{Error, Result};
 
 use crate::arguments::VerifyArguments;
@@ -25,6 +30,7 @@ use crate::session::{plan, runtime};
 use crate::system::open_store;
 
 pub use finding::{Finding, report};
+use targets::Lost;
 
 /// How often a moving target is looked at before what was found is believed.
 const LOOKS: usize = 5;
@@ -42,29 +48,18 @@ pub fn run(arguments: VerifyArguments) -> Result<u8> {
             None
         }
     };
-    let mut found = Vec::new();
-    for look in 1..=LOOKS {
-        let before = audit::checkpoint(&store);
-        found = before.findings.clone();
-        if before.absent {
-            break;
+    let checks = Checks { project: &project, runtime: &runtime, store: &store, plan: plan.as_ref(), deep: arguments.deep };
+    let (mut found, lost) = checks.look()?;
+    if arguments.repair
+        && let Some(plan) = &plan
+    {
+        let mut repaired = repair::repair(&project, &runtime, plan, &store, lost)?;
+        if found.iter().any(|finding| finding.failed() && finding.check() == "lake") {
+            repaired.extend(repair::repair_lake(&project, &runtime, plan, &store)?);
         }
-        found.extend(ledger::check(&before, plan.as_ref()));
-        let counts = lake::look(&project, &runtime, arguments.deep)?;
-        let after = audit::checkpoint(&store);
-        let moved = before.newest() != after.newest();
-        found.extend(lake::compare(&before, &after, &counts, plan.as_ref()));
-        if let Some(plan) = plan.as_ref().filter(|_| !before.failed() && !after.failed()) {
-            found.extend(targets::check(&project, &runtime, plan, &before, &after)?);
-        }
-        if !moved && found.iter().all(|f| !f.failed()) {
-            break;
-        }
-        if look < LOOKS {
-            if !moved && !crate::system::is_running(&project) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(200 * look as u64));
+        if !repaired.is_empty() {
+            findings.extend(repaired);
+            (found, _) = checks.look()?;
         }
     }
     findings.extend(found);
@@ -72,4 +67,49 @@ pub fn run(arguments: VerifyArguments) -> Result<u8> {
         return Err(Error::internal("CLI0067", "nothing was checked"));
     }
     report(&findings, arguments.format)
+}
+
+/// What is looked at.
+struct Checks<'a> {
+    project: &'a Project,
+    runtime: &'a Runtime,
+    store: &'a Store,
+    plan: Option<&'a Plan>,
+    deep: bool,
+}
+
+impl Checks<'_> {
+    /// Looks until what is found holds still, and gives what outside targets have lost besides.
+    fn look(&self) -> Result<(Vec<Finding>, Vec<Lost>)> {
+        let Checks { project, runtime, store, plan, deep } = self;
+        let (mut found, mut lost) = (Vec::new(), Vec::new());
+        for look in 1..=LOOKS {
+            let before = audit::checkpoint(store);
+            found = before.findings.clone();
+            lost.clear();
+            if before.absent {
+                break;
+            }
+            found.extend(ledger::check(&before, *plan));
+            let counts = lake::look(project, runtime, *deep)?;
+            let after = audit::checkpoint(store);
+            let moved = before.newest() != after.newest();
+            found.extend(lake::compare(&before, &after, &counts, *plan));
+            if let Some(plan) = plan.filter(|_| !before.failed() && !after.failed()) {
+                let (findings, missing) = targets::check(project, runtime, plan, store, &before, &after)?;
+                found.extend(findings);
+                lost = missing;
+            }
+            if !moved && found.iter().all(|f| !f.failed()) {
+                break;
+            }
+            if look < LOOKS {
+                if !moved && !crate::system::is_running(project) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(200 * look as u64));
+            }
+        }
+        Ok((found, lost))
+    }
 }

@@ -118,6 +118,7 @@ fn sinks(records: &[CommitRecord]) -> Built {
         ("bytes", numbers(rows.iter().map(|r| r.2.bytes))),
         ("refused", numbers(rows.iter().map(|r| r.2.refused))),
         ("already_there", Arc::new(BooleanArray::from_iter(rows.iter().map(|r| Some(r.2.already_there))))),
+        ("spooled", Arc::new(BooleanArray::from_iter(rows.iter().map(|r| Some(r.2.spooled))))),
     ])
 }
 

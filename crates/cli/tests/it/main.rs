@@ -4,10 +4,13 @@ mod crash;
 mod faults;
 mod goldens;
 mod kafka;
+#[path = "../../../postgres/tests/support/proxy.rs"]
+mod proxy;
 mod python;
 mod serve;
 mod servers;
 mod simulation;
 mod sinks;
 mod support;
+mod warehouse;
 mod workload;

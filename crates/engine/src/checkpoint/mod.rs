@@ -4,14 +4,16 @@
 //!
 //! Failure: every write is whole or absent; a damaged file is refused by name, never skipped.
 
+mod kept;
 mod state;
 mod store;
 
 use std::collections::BTreeMap;
 
-use watershed_protocol::{Claim, CommitRecord, FORMAT, LedgerRow, Manifest, Metadata, Paths, StateFile, checksum, open, seal};
+use watershed_protocol::{Claim, CommitRecord, DeliveryRecord, FORMAT, LedgerRow, Manifest, Metadata, Paths, StateFile, checksum, open, seal};
 use watershed_types::{Epoch, Error, Generation, Result};
 
+pub use kept::KeepStaged;
 pub use state::{read_state, write_state};
 pub use store::Store;
 
@@ -150,12 +152,52 @@ impl Checkpoint {
         self.store.create(&Paths::commit(record.epoch), &seal(record)?).map(|_| ())
     }
 
-    /// Removes what no recovery needs: old manifests, state files nobody refers to; folds old commit records.
-    /// `current` is the newest complete manifest.
-    pub fn prune(&self, current: &Manifest) -> Result<()> {
+    /// Records that a sink took an epoch after its commit record was written. Doing it twice is fine.
+    pub fn record_delivery(&self, record: &DeliveryRecord) -> Result<()> {
+        self.store.create(&Paths::delivery(record.epoch, &record.sink), &seal(record)?).map(|_| ())
+    }
+
+    /// Every delivery recorded after its commit record, but those that were folded.
+    pub fn deliveries(&self) -> Result<Vec<DeliveryRecord>> {
+        let mut records = Vec::new();
+        for name in self.store.list(Paths::DELIVERIES)? {
+            let path = format!("{}/{name}", Paths::DELIVERIES);
+            // One that was folded since the listing is no loss.
+            if let Some(bytes) = self.store.get(&path)? {
+                records.push(open(&self.store.describe(&path), &bytes)?);
+            }
+        }
+        Ok(records)
+    }
+
+    /// For each sink that was left behind, the epochs it still has to be given, rising.
+    pub fn owed(&self) -> Result<BTreeMap<String, Vec<Epoch>>> {
+        let mut owed = BTreeMap::new();
+        let committed = self.history()?.committed;
+        let Some(newest) = committed.last() else { return Ok(owed) };
+        let behind = self.commit_record(Epoch(*newest))?.behind;
+        let Some(first) = behind.values().min() else { return Ok(owed) };
+        let delivered: std::collections::HashSet<String> = self.store.list(Paths::DELIVERIES)?.into_iter().map(|name| format!("{}/{name}", Paths::DELIVERIES)).collect();
+        for epoch in committed.into_iter().map(Epoch).filter(|epoch| epoch >= first) {
+            let record = self.commit_record(epoch)?;
+            for (sink, from) in behind.iter().filter(|(_, from)| **from <= epoch) {
+                if record.sinks.get(sink).is_some_and(|receipt| receipt.spooled) && !delivered.contains(&Paths::delivery(epoch, sink)) {
+                    debug_assert!(epoch >= *from);
+                    owed.entry(sink.clone()).or_insert_with(Vec::new).push(epoch);
+                }
+            }
+        }
+        Ok(owed)
+    }
+
+    /// Removes what neither recovery nor repair needs: old manifests, state files nobody refers to, staged rows beyond what
+    /// is kept; folds old commit records. `current` is the newest complete manifest, `owed` the first epoch that some
+    /// sink still has to be given.
+    pub fn prune(&self, current: &Manifest, keep: KeepStaged, owed: Option<Epoch>) -> Result<()> {
         let last = current.epoch.0;
+        let needed_from = owed.map_or(u64::MAX, |epoch| epoch.0);
         let history = self.history()?;
-        for epoch in history.prepared.iter().filter(|e| **e + KEEP < last) {
+        for epoch in history.prepared.iter().filter(|e| **e + KEEP.max(keep.epochs) < last && **e < needed_from) {
             self.store.delete(&Paths::offsets(Epoch(*epoch)))?;
         }
         let needed: std::collections::HashSet<&str> = current.state.values().flat_map(|s| &s.files).map(|f| f.path.as_str()).collect();
@@ -165,23 +207,28 @@ impl Checkpoint {
                 self.store.delete(&path)?;
             }
         }
-        for name in self.store.list(Paths::STAGED)? {
-            if Paths::number(&name).is_some_and(|epoch| epoch <= last) {
-                self.store.delete(&format!("{}/{name}", Paths::STAGED))?;
-            }
-        }
-        if history.committed.len() as u64 >= FOLD + KEEP {
+        self.clear_staged(Epoch(last), keep, owed)?;
+        if history.committed.len() as u64 >= FOLD + KEEP && history.committed[FOLD as usize - 1] < needed_from {
             self.fold(&history.committed[..FOLD as usize])?;
         }
         Ok(())
     }
 
     fn fold(&self, epochs: &[u64]) -> Result<()> {
-        let records = epochs.iter().map(|e| self.commit_record(Epoch(*e))).collect::<Result<Vec<_>>>()?;
+        let mut records = epochs.iter().map(|e| self.commit_record(Epoch(*e))).collect::<Result<Vec<_>>>()?;
         let (Some(first), Some(last)) = (epochs.first(), epochs.last()) else { return Ok(()) };
+        for delivery in self.deliveries()?.iter().filter(|delivery| delivery.epoch.0 <= *last) {
+            if let Some(record) = records.iter_mut().find(|record| record.epoch == delivery.epoch) {
+                record.hear(delivery);
+            }
+        }
         self.store.create(&Paths::ledger(Epoch(*first), Epoch(*last)), &seal(&records)?)?;
         for epoch in epochs {
             self.store.delete(&Paths::commit(Epoch(*epoch)))?;
+        }
+        // SUBTLE: last, as a commit record that is still there waits for them.
+        for name in self.store.list(Paths::DELIVERIES)?.iter().filter(|name| Paths::number(name).is_some_and(|epoch| epoch <= *last)) {
+            self.store.delete(&format!("{}/{name}", Paths::DELIVERIES))?;
         }
         Ok(())
     }
@@ -207,6 +254,11 @@ impl Checkpoint {
         }
         for epoch in self.history()?.committed {
             by_epoch.insert(epoch, self.commit_record(Epoch(epoch))?);
+        }
+        for delivery in self.deliveries()? {
+            if let Some(record) = by_epoch.get_mut(&delivery.epoch.0) {
+                record.hear(&delivery);
+            }
         }
         Ok(by_epoch.into_values().collect())
     }

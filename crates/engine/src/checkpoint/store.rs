@@ -81,7 +81,7 @@ impl Store {
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(io_error("read", &root.join(path), error)),
             },
-            Store::Remote { store, prefix, runtime } => runtime.block_on(async {
+            Store::Remote { store, prefix, runtime } => wait(runtime, async {
                 match store.get(&join(prefix, path)).await {
                     Ok(found) => Ok(Some(found.bytes().await.map_err(|e| remote_error("read", path, e))?.to_vec())),
                     Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -108,7 +108,7 @@ impl Store {
                     Err(error) => Err(io_error("write", &target, error)),
                 }
             }
-            Store::Remote { store, prefix, runtime } => runtime.block_on(async {
+            Store::Remote { store, prefix, runtime } => wait(runtime, async {
                 let options = PutOptions::from(PutMode::Create);
                 match store.put_opts(&join(prefix, path), bytes.to_vec().into(), options).await {
                     Ok(_) => Ok(true),
@@ -129,7 +129,7 @@ impl Store {
                 sync_folder(&target)
             }
             Store::Remote { store, prefix, runtime } => {
-                runtime.block_on(async { store.put(&join(prefix, path), bytes.to_vec().into()).await.map(|_| ()).map_err(|e| remote_error("write", path, e)) })
+                wait(runtime, async { store.put(&join(prefix, path), bytes.to_vec().into()).await.map(|_| ()).map_err(|e| remote_error("write", path, e)) })
             }
         }
     }
@@ -155,12 +155,38 @@ impl Store {
             }
             Store::Remote { store, prefix, runtime } => {
                 let at = join(prefix, folder);
-                let found: Vec<_> = runtime.block_on(store.list(Some(&at)).try_collect()).map_err(|e| remote_error("list", folder, e))?;
+                let found: Vec<_> = wait(runtime, store.list(Some(&at)).try_collect()).map_err(|e| remote_error("list", folder, e))?;
                 names.extend(found.iter().filter_map(|meta| meta.location.filename().map(str::to_owned)));
             }
         }
         names.sort();
         Ok(names)
+    }
+
+    /// File names in a folder with their sizes, sorted. A folder that is not there is empty.
+    pub fn list_sizes(&self, folder: &str) -> Result<Vec<(String, u64)>> {
+        match self {
+            Store::Local(root) => {
+                let mut sizes = Vec::new();
+                for name in self.list(folder)? {
+                    let path = root.join(folder).join(&name);
+                    match fs::metadata(&path) {
+                        Ok(found) => sizes.push((name, found.len())),
+                        // Removed since it was listed.
+                        Err(error) if error.kind() == ErrorKind::NotFound => {}
+                        Err(error) => return Err(io_error("read", &path, error)),
+                    }
+                }
+                Ok(sizes)
+            }
+            Store::Remote { store, prefix, runtime } => {
+                let at = join(prefix, folder);
+                let found: Vec<_> = wait(runtime, store.list(Some(&at)).try_collect()).map_err(|e| remote_error("list", folder, e))?;
+                let mut sizes: Vec<_> = found.iter().filter_map(|meta| Some((meta.location.filename()?.to_owned(), meta.size))).collect();
+                sizes.sort();
+                Ok(sizes)
+            }
+        }
     }
 
     /// Removes a file; one that is not there is fine.
@@ -170,7 +196,7 @@ impl Store {
                 Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("remove", &root.join(path), error)),
                 _ => Ok(()),
             },
-            Store::Remote { store, prefix, runtime } => runtime.block_on(async {
+            Store::Remote { store, prefix, runtime } => wait(runtime, async {
                 match store.delete(&join(prefix, path)).await {
                     Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
                     Err(error) => Err(remote_error("remove", path, error)),
@@ -178,6 +204,17 @@ impl Store {
             }),
         }
     }
+}
+
+/// Waits for a call of the store. The caller may be on the same runtime itself: a target reads an epoch's rows while it sends them.
+fn wait<T: Send>(runtime: &Handle, call: impl Future<Output = T> + Send) -> T {
+    if Handle::try_current().is_err() {
+        return runtime.block_on(call);
+    }
+    std::thread::scope(|scope| match scope.spawn(|| runtime.block_on(call)).join() {
+        Ok(answer) => answer,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
 }
 
 fn join(prefix: &ObjectPath, path: &str) -> ObjectPath {
@@ -203,4 +240,20 @@ fn write_temporary(target: &Path, bytes: &[u8]) -> Result<PathBuf> {
 fn sync_folder(target: &Path) -> Result<()> {
     let folder = target.parent().unwrap_or(Path::new("."));
     File::open(folder).and_then(|f| f.sync_all()).map_err(|e| io_error("sync", folder, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remote_store_can_be_read_from_its_own_runtime() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let store = Store::Remote { store: Arc::new(object_store::memory::InMemory::new()), prefix: ObjectPath::from("p"), runtime: runtime.handle().clone() };
+        store.put("staged/1.arrow", b"rows").expect("put");
+        // As a target does that reads rows while it sends them.
+        let read = runtime.block_on(async { store.get("staged/1.arrow") });
+        assert_eq!(read.expect("read").as_deref(), Some(&b"rows"[..]));
+        assert_eq!(store.list_sizes("staged").expect("listed"), [("1.arrow".to_owned(), 4)]);
+    }
 }

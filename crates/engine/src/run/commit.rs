@@ -16,13 +16,14 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use watershed_ports::{Clock, CommitOutcome, Sink, Staged};
-use watershed_protocol::{Account, CommitRecord, FORMAT, LedgerRow, Manifest, OperatorState, SinkReceipt, SourceProgress, TickRecord};
+use watershed_protocol::{CommitRecord, FORMAT, LedgerRow, Manifest, OperatorState, SinkReceipt, SourceProgress, TickRecord};
 use watershed_types::{Certainty, Epoch, Error, Generation, Kind, Result};
 
-use super::outbox::Outbox;
+use super::outbox::parts;
+use super::outside::{Landed, Outside, waiting};
 use super::patience::Patience;
-use super::quarantine;
-use crate::checkpoint::{Checkpoint, write_state};
+use super::spool::{Spool, Taken};
+use crate::checkpoint::{Checkpoint, KeepStaged, write_state};
 use crate::failpoint::reach;
 
 /// An operator's snapshot, still in memory.
@@ -90,6 +91,8 @@ pub struct Committer {
     pub clock: Arc<dyn Clock>,
     /// How long outside targets are waited for.
     pub patience: Patience,
+    /// How much of what was staged stays after its commit.
+    pub keep: KeepStaged,
     /// The state files in force.
     pub chains: BTreeMap<String, OperatorState>,
 }
@@ -114,6 +117,10 @@ impl CommitThread {
                 if done.send(result).is_err() || failed {
                     return;
                 }
+            }
+            // The orderly end: what waits for a target that is there is delivered first.
+            for spool in committer.sinks.values().filter_map(Destination::spool) {
+                spool.drain(&committer.patience);
             }
         })?;
         Ok(CommitThread { jobs: Some(jobs), results, thread: Some(thread) })
@@ -174,8 +181,8 @@ impl Committer {
         };
         retry(|| self.checkpoint.prepare(&manifest))?;
         reach("after_prepare");
-        let sinks = finish(&self.checkpoint, &self.sinks, &manifest, self.generation, self.clock.as_ref(), &self.patience)?;
-        if let Err(error) = self.checkpoint.prune(&manifest) {
+        let sinks = finish(&self.checkpoint, &self.sinks, &manifest, self.generation, self.clock.as_ref(), &self.patience, false)?;
+        if let Err(error) = self.checkpoint.prune(&manifest, self.keep, owed(&self.sinks)) {
             tracing::warn!(error = %error.report(), "old checkpoint files could not be removed");
         }
         reach("after_prune");
@@ -200,47 +207,43 @@ impl Committer {
 pub enum Destination {
     /// A sink that stages for itself: the lake.
     Sink(Arc<dyn Sink>),
-    /// An outside target behind the outbox. The second is where rows it refuses are kept; the third is the table it follows.
-    Outside(Arc<Outbox>, Arc<dyn Sink>, String),
+    /// An outside target behind the outbox, and its spool, if it may be left behind.
+    Outside(Arc<Outside>, Option<Spool>),
 }
 
 /// All of them, by name.
 pub type Destinations = BTreeMap<String, Destination>;
+
+/// The first epoch that some sink still has to be given.
+pub fn owed(sinks: &Destinations) -> Option<Epoch> {
+    sinks.values().filter_map(Destination::spool).filter_map(Spool::owed).min()
+}
 
 impl Destination {
     /// What its writers and its housekeeping need.
     pub fn sink(&self) -> Arc<dyn Sink> {
         match self {
             Self::Sink(sink) => Arc::clone(sink),
-            Self::Outside(outbox, _, _) => Arc::clone(outbox) as Arc<dyn Sink>,
+            Self::Outside(outside, _) => Arc::clone(&outside.outbox) as Arc<dyn Sink>,
         }
     }
 
-    fn commit(&self, epoch: Epoch, generation: Generation, parts: &[Staged], clock: &dyn Clock, patience: &Patience, ledger: &mut Vec<LedgerRow>) -> Result<CommitOutcome> {
-        let (outbox, quarantine, table) = match self {
-            Self::Sink(sink) => return retry(|| sink.commit(epoch, generation, parts)),
-            Self::Outside(outbox, quarantine, table) => (outbox, quarantine, table),
-        };
-        let (outcome, refused) = patience.attempt(outbox.name(), || outbox.deliver(epoch, generation, parts))?;
-        if !refused.is_empty() {
-            let rows = quarantine::refused_by_sink(epoch, outbox.name(), table, clock.now_micros(), &refused)?;
-            // Asked again after a crash, the target refuses the same rows, and the quarantine knows the epoch.
-            retry(|| {
-                let mut writer = quarantine.writer(epoch)?;
-                writer.write(&rows)?;
-                let staged = writer.seal()?;
-                quarantine.commit(epoch, generation, &[staged])
-            })?;
+    /// Its spool, if it has one.
+    pub fn spool(&self) -> Option<&Spool> {
+        match self {
+            Self::Outside(_, spool) => spool.as_ref(),
+            Self::Sink(_) => None,
         }
-        let read = parts.iter().map(|part| part.rows).sum();
-        let quarantined = refused.len() as u64;
-        let account = Account { read, delivered: read - quarantined, quarantined, ..Account::default() };
-        ledger.push(LedgerRow { epoch: epoch.0, table_name: outbox.name().to_owned(), source: table.clone(), account });
-        Ok(outcome)
     }
 }
 
-/// Commits every sink of a prepared epoch and records that it is complete. Used after a start too.
+/// Hands an epoch to a target that is waited for.
+pub fn deliver(outside: &Outside, epoch: Epoch, generation: Generation, parts: &[Staged], clock: &dyn Clock, patience: &Patience) -> Result<Landed> {
+    let (outcome, refused) = patience.attempt(outside.outbox.name(), || outside.outbox.deliver(epoch, generation, parts))?;
+    outside.settle(epoch, generation, parts, clock, outcome, &refused)
+}
+
+/// Commits every sink of a prepared epoch and records that it is complete. Used after a start too: then `recovering`.
 pub fn finish(
     checkpoint: &Checkpoint,
     sinks: &Destinations,
@@ -248,33 +251,44 @@ pub fn finish(
     generation: Generation,
     clock: &dyn Clock,
     patience: &Patience,
+    recovering: bool,
 ) -> Result<BTreeMap<String, SinkReceipt>> {
     let mut receipts = BTreeMap::new();
     let mut ledger = manifest.ledger.clone();
+    let epoch = manifest.epoch;
     for (index, (name, payloads)) in manifest.staged.iter().enumerate() {
         let sink = sinks.get(name).ok_or_else(|| {
-            Error::invalid("RUN0009", format!("epoch {} has rows for sink \"{name}\", which the project does not have any more", manifest.epoch))
+            Error::invalid("RUN0009", format!("epoch {epoch} has rows for sink \"{name}\", which the project does not have any more"))
                 .hint("Bring the sink back for one start, so that the epoch can be finished; then remove it.")
         })?;
-        let mut parts = Vec::new();
-        for payload in payloads {
-            let part: Staged = serde_json::from_value(payload.clone())
-                .map_err(|e| Error::corrupt("RUN0010", format!("epoch {}: what sink \"{name}\" put aside cannot be read", manifest.epoch)).caused_by(e))?;
-            parts.push(part);
+        let parts = parts(epoch, name, payloads)?;
+        let landed = match sink {
+            Destination::Sink(sink) => {
+                let outcome = retry(|| sink.commit(epoch, generation, &parts))?;
+                receipts.insert(name.clone(), SinkReceipt { spooled: false, already_there: outcome == CommitOutcome::AlreadyThere, ..waiting(&parts) });
+                None
+            }
+            Destination::Outside(outside, None) => Some(deliver(outside, epoch, generation, &parts, clock, patience)?),
+            Destination::Outside(_, Some(spool)) => match spool.take(epoch, &parts, patience, recovering)? {
+                Taken::Landed(landed) => Some(landed),
+                Taken::Spooled => {
+                    receipts.insert(name.clone(), waiting(&parts));
+                    None
+                }
+            },
+        };
+        if let Some(Landed { receipt, row }) = landed {
+            receipts.insert(name.clone(), receipt);
+            ledger.push(row);
         }
-        let before = ledger.len();
-        let outcome = sink.commit(manifest.epoch, generation, &parts, clock, patience, &mut ledger)?;
-        let refused = ledger[before..].iter().map(|row| row.account.quarantined).sum();
-        receipts.insert(
-            name.clone(),
-            SinkReceipt { rows: parts.iter().map(|p| p.rows).sum(), bytes: parts.iter().map(|p| p.bytes).sum(), already_there: outcome == CommitOutcome::AlreadyThere, refused },
-        );
         if index == 0 {
             reach("after_first_sink");
         }
     }
     reach("after_sinks");
-    let record = CommitRecord { format: FORMAT, epoch: manifest.epoch, generation, committed_at: clock.now_micros(), sinks: receipts.clone(), ledger };
+    // What was delivered since it was asked has its record, and is passed over at the next start.
+    let behind = sinks.iter().filter_map(|(name, sink)| Some((name.clone(), sink.spool()?.owed()?))).collect();
+    let record = CommitRecord { format: FORMAT, epoch, generation, committed_at: clock.now_micros(), sinks: receipts.clone(), ledger, behind };
     retry(|| checkpoint.complete(&record))?;
     reach("after_complete");
     Ok(receipts)
@@ -282,7 +296,7 @@ pub fn finish(
 
 /// Tries again, with growing pauses, what failed because the other side was not there. Every call here is idempotent:
 /// files are created once, sinks know the epochs they hold; so an indefinite failure may be repeated too.
-fn retry<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+pub(super) fn retry<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let mut pause = Duration::from_millis(50);
     loop {
         match attempt() {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use watershed_ports::Sink;
 
+use super::status::SharedStatus;
 use crate::operator::Lookup;
 use crate::plan::{StaticLoader, StaticTable};
 
@@ -22,6 +23,8 @@ pub struct Maintenance {
     pub lookups: Vec<Arc<Lookup>>,
     /// Reads static tables.
     pub loader: Arc<dyn StaticLoader>,
+    /// Where advice is shown.
+    pub status: SharedStatus,
 }
 
 impl Maintenance {
@@ -37,6 +40,7 @@ impl Maintenance {
                         if let Err(error) = sink.maintain() {
                             tracing::warn!(sink = sink.name(), error = %error.report(), "housekeeping failed; it is tried again later");
                         }
+                        self.advise(sink.name(), sink.advice());
                     }
                     next = Instant::now() + self.interval;
                 }
@@ -60,5 +64,13 @@ impl Maintenance {
                 }
             }
         })
+    }
+
+    /// Shows a sink's advice, in the place of its last.
+    fn advise(&self, sink: &str, advice: Option<String>) {
+        let start = format!("sink \"{sink}\" advises: ");
+        let mut status = self.status.write();
+        status.notices.retain(|notice| !notice.starts_with(&start));
+        status.notices.extend(advice.map(|words| format!("{start}{words}")));
     }
 }

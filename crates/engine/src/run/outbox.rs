@@ -4,7 +4,8 @@
 //! commit, in this process or in the next one. **Does not own** the target's transaction.
 //!
 //! I1: the target is handed the same rows in the same order, however often the commit is tried.
-//! I2: a file is removed only after the commit record of its epoch is there.
+//! I2: a file is removed only after its epoch's commit record is there, and the target has taken it; then it is kept for
+//! some epochs more, for `watershed verify --repair`.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::FileWriter;
 use serde::{Deserialize, Serialize};
-use watershed_ports::{CommitOutcome, Delivered, RefusedRow, Sink, SinkWriter, Staged, Target};
+use watershed_ports::{CommitOutcome, Delivered, EpochRows, RefusedRow, Sink, SinkWriter, Staged, Target};
 use watershed_protocol::{Paths, StateFile, checksum};
 use watershed_types::{Epoch, Error, Generation, Result};
 
@@ -52,7 +53,7 @@ impl Outbox {
     /// Hands an epoch's rows to the target.
     pub fn deliver(&self, epoch: Epoch, generation: Generation, staged: &[Staged]) -> Result<(CommitOutcome, Vec<Rejected>)> {
         let files = files(epoch, self.target.name(), staged)?;
-        let mut rows = Reader { outbox: self, files: files.iter(), batches: Vec::new().into_iter() };
+        let mut rows = Reader { checkpoint: &self.checkpoint, files: files.clone().into_iter(), batches: Vec::new().into_iter() };
         let Delivered { already_there, refused } = self.target.deliver(epoch, generation, &mut rows)?;
         let outcome = if already_there { CommitOutcome::AlreadyThere } else { CommitOutcome::Committed };
         Ok((outcome, self.rejected(&files, refused)?))
@@ -91,10 +92,38 @@ fn files(epoch: Epoch, sink: &str, staged: &[Staged]) -> Result<Vec<StateFile>> 
     Ok(files)
 }
 
+/// The files in which an epoch's rows for a sink wait, or have waited. `None` if the epoch had none for it.
+pub fn staged_files(checkpoint: &Checkpoint, epoch: Epoch, sink: &str) -> Result<Option<Vec<StateFile>>> {
+    let gone = || {
+        Error::invalid("RUN0030", format!("epoch {epoch} of sink \"{sink}\" is older than what is kept"))
+            .hint("Restore the target from a backup, or read the rows again into a fresh project. [engine] keep_staged_epochs says how many epochs are kept.")
+            .definite()
+    };
+    if epoch < checkpoint.kept_from()? || !checkpoint.history()?.prepared.contains(&epoch.0) {
+        return Err(gone());
+    }
+    let manifest = checkpoint.manifest(epoch)?;
+    manifest.staged.get(sink).map(|payloads| files(epoch, sink, &parts(epoch, sink, payloads)?)).transpose()
+}
+
+/// An epoch's rows for a sink, as they were staged; checked as they are read.
+pub fn staged_rows<'a>(checkpoint: &'a Checkpoint, epoch: Epoch, sink: &str) -> Result<EpochRows<'a>> {
+    let files = staged_files(checkpoint, epoch, sink)?.unwrap_or_default();
+    Ok(Box::new(Reader { checkpoint, files: files.into_iter(), batches: Vec::new().into_iter() }))
+}
+
+/// What a manifest says that a sink's writers put aside.
+pub fn parts(epoch: Epoch, sink: &str, payloads: &[serde_json::Value]) -> Result<Vec<Staged>> {
+    let part = |payload: &serde_json::Value| {
+        serde_json::from_value(payload.clone()).map_err(|e| Error::corrupt("RUN0010", format!("epoch {epoch}: what sink \"{sink}\" put aside cannot be read")).caused_by(e))
+    };
+    payloads.iter().map(part).collect()
+}
+
 /// The epoch's rows, a file in memory at a time.
 struct Reader<'a> {
-    outbox: &'a Outbox,
-    files: std::slice::Iter<'a, StateFile>,
+    checkpoint: &'a Checkpoint,
+    files: std::vec::IntoIter<StateFile>,
     batches: std::vec::IntoIter<RecordBatch>,
 }
 
@@ -105,7 +134,7 @@ impl Iterator for Reader<'_> {
             if let Some(batch) = self.batches.next() {
                 return Some(Ok(batch));
             }
-            match read_state(&self.outbox.checkpoint, self.files.next()?) {
+            match read_state(self.checkpoint, &self.files.next()?) {
                 Ok(batches) => self.batches = batches.into_iter(),
                 Err(error) => return Some(Err(error)),
             }
@@ -141,6 +170,9 @@ impl Sink for Outbox {
     }
     fn maintain(&self) -> Result<()> {
         self.target.maintain()
+    }
+    fn advice(&self) -> Option<String> {
+        self.target.advice()
     }
 }
 

@@ -14,8 +14,8 @@ use watershed_types::{Certainty, Kind, Result};
 
 use super::status::SharedStatus;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a run that was told to stop goes on trying.
 const AFTER_STOP: Duration = Duration::from_secs(5);
 
@@ -49,8 +49,7 @@ impl Patience {
                 }
             };
             let waited = started.elapsed();
-            let out_of_patience = self.limit.is_some_and(|limit| waited >= limit) || (self.stop.load(Ordering::SeqCst) && waited >= AFTER_STOP);
-            if out_of_patience {
+            if self.is_over(waited) {
                 return Err(error);
             }
             let certainty = if error.certainty() == Some(Certainty::Indefinite) { "may have happened" } else { "did not happen" };
@@ -65,7 +64,18 @@ impl Patience {
         }
     }
 
-    fn tell(&self, sink: &str, trouble: Option<&str>) {
+    /// True once something has been waited for long enough.
+    pub fn is_over(&self, waited: Duration) -> bool {
+        self.limit.is_some_and(|limit| waited >= limit) || self.is_stopped_for(waited)
+    }
+
+    /// True once a run that was told to stop has waited long enough.
+    pub fn is_stopped_for(&self, waited: Duration) -> bool {
+        self.stop.load(Ordering::SeqCst) && waited >= AFTER_STOP
+    }
+
+    /// Says that a sink is waited for, and why; or that it is not any more.
+    pub fn tell(&self, sink: &str, trouble: Option<&str>) {
         metrics::gauge!("watershed_sink_unavailable", "sink" => sink.to_owned()).set(if trouble.is_some() { 1.0 } else { 0.0 });
         let mut status = self.status.write();
         let start = format!("sink \"{sink}\" is waited for: ");
@@ -75,7 +85,7 @@ impl Patience {
 }
 
 /// Half to one and a half of it, so that many clients of one server do not come back together.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     pause.mul_f64(0.5 + f64::from(nanos % 1_000) / 1_000.0)
 }

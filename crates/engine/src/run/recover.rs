@@ -10,24 +10,26 @@ use std::time::{Duration, Instant};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, UInt64Type};
 use watershed_ports::{Clock, RefusedRow, Sink, Source, Target};
-use watershed_protocol::{Found, Manifest, OperatorState, Verdict, decide};
+use watershed_protocol::{DeliveryRecord, FORMAT, Found, Manifest, OperatorState, Verdict, decide};
 use watershed_types::{Epoch, Error, Generation, PartitionPosition, Positions, Result};
 
-use super::commit::{CommitThread, Committer, Destination, Destinations, finish};
+use super::commit::{CommitThread, Committer, Destination, Destinations, deliver, finish, owed};
 use super::driver::{Driver, DriverParts, Outcome, SourceRun};
 use super::flow::Flow;
 use super::intake::{self, IntakeOptions, Prepare};
 use super::lane::Lane;
 use super::live::Live;
 use super::maintenance::Maintenance;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, parts};
+use super::outside::Outside;
 use super::patience::Patience;
 use super::quarantine;
 use super::replay::REPLAY_SOURCE;
+use super::spool::{Spool, SpoolOptions};
 use super::status::{SharedStatus, Status};
 use super::table::{Segment, TableRun};
 use super::watermark::Watermarks;
-use crate::checkpoint::{Checkpoint, Store, read_state};
+use crate::checkpoint::{Checkpoint, KeepStaged, Store, read_state};
 use crate::operator::Step;
 use crate::plan::{Input, Plan, SinkPlan, SourcePlan, StaticLoader, TablePlan};
 
@@ -65,6 +67,8 @@ pub struct Config {
     pub rebuild: bool,
     /// How often sinks are asked to keep house.
     pub maintenance_interval: Duration,
+    /// How much of what was staged for outside targets stays after its commit.
+    pub keep_staged: KeepStaged,
     /// Process id and host, for people.
     pub owner: String,
     /// When the process started.
@@ -170,6 +174,7 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
     let generation = checkpoint.claim(&config.owner, clock.now_micros())?;
     let app = |sink: &str| format!("watershed/{}/{sink}", checkpoint.metadata.id);
 
+    let status: SharedStatus = Arc::default();
     let mut sinks = Destinations::new();
     let mut table_sinks: Vec<Vec<String>> = Vec::new();
     let mut live_sinks: LiveSinks = HashMap::new();
@@ -185,8 +190,13 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
             SinkTarget::Transactional(target) => Destination::Sink(target),
             SinkTarget::Outside(target) => {
                 let refused = adapters.system_table("quarantine", quarantine::schema(), &app(&format!("{}.refused", sink.name)))?;
-                let outbox = Outbox::new(target, checkpoint.clone(), generation, table.delivered_schema());
-                Destination::Outside(Arc::new(outbox), refused, table.name.clone())
+                let outbox = Arc::new(Outbox::new(target, checkpoint.clone(), generation, table.delivered_schema()));
+                let outside = Arc::new(Outside { outbox, quarantine: refused, table: table.name.clone() });
+                let spool = SpoolOptions::take(&mut sink.options.clone())?
+                    .map(|options| Spool::start(Arc::clone(&outside), options, checkpoint.clone(), generation, Arc::clone(&clock), Arc::clone(&status)))
+                    .transpose()
+                    .map_err(thread_error)?;
+                Destination::Outside(outside, spool)
             }
             SinkTarget::Live(mut target) => {
                 Patience::new(Arc::default(), Some(START_PATIENCE), Arc::default()).attempt(&sink.name, || target.claim(generation))?;
@@ -200,13 +210,17 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
     let held = adapters.system_table("quarantine", quarantine::schema(), &app("system.quarantine"))?;
     sinks.insert("system.quarantine".to_owned(), Destination::Sink(held));
 
-    let status: SharedStatus = Arc::default();
     let stop = Arc::new(AtomicBool::new(false));
     // A start that cannot reach a target fails after a while; a run that loses one waits, unless it is to end by itself.
-    let last = recover(&checkpoint, generation, &sinks, clock.as_ref(), &Patience::new(Arc::clone(&stop), Some(START_PATIENCE), Arc::clone(&status)))?;
+    let start_patience = Patience::new(Arc::clone(&stop), Some(START_PATIENCE), Arc::clone(&status));
+    let last = recover(&checkpoint, generation, &sinks, clock.as_ref(), &start_patience, config.keep_staged)?;
     let patience = Patience::new(Arc::clone(&stop), config.once.then_some(START_PATIENCE), Arc::clone(&status));
-    *status.write() =
-        Status { pipeline: config.pipeline.clone(), state: "starting".to_owned(), generation: generation.0, epoch: last.as_ref().map_or(0, |m| m.epoch.0), ..Status::default() };
+    {
+        let mut status = status.write();
+        let (spools, notices) = (std::mem::take(&mut status.spools), std::mem::take(&mut status.notices));
+        let epoch = last.as_ref().map_or(0, |m| m.epoch.0);
+        *status = Status { pipeline: config.pipeline.clone(), state: "starting".to_owned(), generation: generation.0, epoch, spools, notices, ..Status::default() };
+    }
 
     let lookups = plan.tables.iter().flat_map(|t| &t.steps).filter_map(|step| if let Step::Lookup(lookup) = step { Some(Arc::clone(lookup)) } else { None }).collect();
     let mut chains: BTreeMap<String, OperatorState> = last.as_ref().map(|m| m.state.clone()).unwrap_or_default();
@@ -273,10 +287,17 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
             Some((Arc::clone(table), every))
         })
         .collect();
-    let maintenance = Maintenance { sinks: sinks.values().map(Destination::sink).collect(), interval: config.maintenance_interval, statics: refreshes, lookups, loader };
+    let maintenance = Maintenance {
+        sinks: sinks.values().map(Destination::sink).collect(),
+        interval: config.maintenance_interval,
+        statics: refreshes,
+        lookups,
+        loader,
+        status: Arc::clone(&status),
+    };
     let maintenance = maintenance.start(Arc::clone(&intake_stop)).map_err(thread_error)?;
     let replays = load_positions(&checkpoint, &chains, REPLAY_SOURCE)?;
-    let committer = Committer { checkpoint: checkpoint.clone(), generation, sinks, clock: Arc::clone(&clock), patience: patience.clone(), chains };
+    let committer = Committer { checkpoint: checkpoint.clone(), generation, sinks, clock: Arc::clone(&clock), patience: patience.clone(), keep: config.keep_staged, chains };
     let commits = CommitThread::start(committer).map_err(thread_error)?;
     let live = Arc::new(Live::default());
     let driver = Driver::new(DriverParts {
@@ -306,25 +327,41 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
 }
 
 /// Follows the verdict; returns the newest complete manifest, if any.
-fn recover(checkpoint: &Checkpoint, generation: Generation, sinks: &Destinations, clock: &dyn Clock, patience: &Patience) -> Result<Option<Manifest>> {
+fn recover(checkpoint: &Checkpoint, generation: Generation, sinks: &Destinations, clock: &dyn Clock, patience: &Patience, keep: KeepStaged) -> Result<Option<Manifest>> {
     let history = checkpoint.history()?;
     let mut shown = BTreeMap::new();
     for (name, sink) in sinks {
         let shows = match sink {
-            Destination::Sink(sink) => sink.claim(generation)?,
-            Destination::Outside(outbox, _, _) => patience.attempt(name, || outbox.claim(generation))?,
+            Destination::Sink(sink) => Some(sink.claim(generation)?),
+            Destination::Outside(outside, None) => Some(patience.attempt(name, || outside.outbox.claim(generation))?),
+            Destination::Outside(_, Some(spool)) => spool.claim()?,
         };
-        shown.insert(name.clone(), shows);
+        shown.extend(shows.map(|shows| (name.clone(), shows)));
     }
-    let found = Found { mine: generation, newest: checkpoint.newest_generation()?, prepared: history.last_prepared(), committed: history.last_committed(), sinks: shown };
-    match decide(&found) {
-        Verdict::Resume { last } if last == Epoch::ZERO => Ok(None),
-        Verdict::Resume { last } => checkpoint.manifest(last).map(Some),
-        Verdict::Redrive { epoch } => {
+    let waiting = checkpoint.owed()?;
+    let found = Found {
+        mine: generation,
+        newest: checkpoint.newest_generation()?,
+        prepared: history.last_prepared(),
+        committed: history.last_committed(),
+        sinks: shown,
+        owed: waiting.iter().filter_map(|(sink, epochs)| Some((sink.clone(), *epochs.first()?))).collect(),
+    };
+    let verdict = decide(&found);
+    if let Verdict::Resume { behind, .. } | Verdict::Redrive { behind, .. } = &verdict {
+        for (sink, from) in behind {
+            let epochs = waiting.get(sink).into_iter().flatten().copied().filter(|epoch| epoch >= from).collect();
+            give_what_is_owed(checkpoint, sink, sinks.get(sink), epochs, generation, clock, patience)?;
+        }
+    }
+    match verdict {
+        Verdict::Resume { last, .. } if last == Epoch::ZERO => Ok(None),
+        Verdict::Resume { last, .. } => checkpoint.manifest(last).map(Some),
+        Verdict::Redrive { epoch, .. } => {
             let manifest = checkpoint.manifest(epoch)?;
             tracing::info!(%epoch, "finishing an epoch that was prepared before the last stop");
-            finish(checkpoint, sinks, &manifest, generation, clock, patience)?;
-            if let Err(error) = checkpoint.prune(&manifest) {
+            finish(checkpoint, sinks, &manifest, generation, clock, patience, true)?;
+            if let Err(error) = checkpoint.prune(&manifest, keep, owed(sinks)) {
                 tracing::warn!(error = %error.report(), "old checkpoint files could not be removed");
             }
             Ok(Some(manifest))
@@ -337,11 +374,49 @@ fn recover(checkpoint: &Checkpoint, generation: Generation, sinks: &Destinations
             format!("the checkpoint has a gap: the newest manifest is epoch {prepared}, the newest commit record epoch {committed}; files in between are missing"),
         )
         .hint("Restore the checkpoint folder from a backup, or move it aside to start again from the sources.")),
-        Verdict::SinkAhead { sink, shows, prepared } => {
-            Err(Error::corrupt("RUN0018", format!("sink \"{sink}\" shows epoch {shows}, and the checkpoint knows only {prepared}: the checkpoint is older than the sink"))
-                .hint("A checkpoint was restored that is older than the tables. Restore the matching one, or move both aside."))
-        }
+        Verdict::SinkAhead { sink, shows, prepared } => Err(sink_ahead(&sink, shows, prepared)),
     }
+}
+
+pub(super) fn sink_ahead(sink: &str, shows: Epoch, prepared: Epoch) -> Error {
+    Error::corrupt("RUN0018", format!("sink \"{sink}\" shows epoch {shows}, and the checkpoint knows only {prepared}: the checkpoint is older than the sink"))
+        .hint("A checkpoint was restored that is older than the tables. Restore the matching one, or move both aside.")
+}
+
+/// Takes up what an earlier run left behind: the sink's spool gets it; a sink that is to be waited for now is given it at once.
+fn give_what_is_owed(
+    checkpoint: &Checkpoint,
+    name: &str,
+    sink: Option<&Destination>,
+    epochs: Vec<Epoch>,
+    generation: Generation,
+    clock: &dyn Clock,
+    patience: &Patience,
+) -> Result<()> {
+    let Some(Destination::Outside(outside, spool)) = sink else {
+        tracing::warn!(sink = name, epochs = epochs.len(), "the project has no such sink any more; the epochs that waited for it are given up");
+        return Ok(());
+    };
+    let staged = |epoch: Epoch| parts(epoch, name, checkpoint.manifest(epoch)?.staged.get(name).map_or(&[][..], Vec::as_slice));
+    tracing::info!(sink = name, epochs = epochs.len(), "epochs wait for the target since an earlier run");
+    if let Some(spool) = spool {
+        spool.owe(epochs.into_iter().map(|epoch| Ok((epoch, staged(epoch)?))).collect::<Result<_>>()?);
+        return Ok(());
+    }
+    for epoch in epochs {
+        let landed = deliver(outside, epoch, generation, &staged(epoch)?, clock, patience)?;
+        let delivered_at = clock.now_micros();
+        checkpoint.record_delivery(&DeliveryRecord {
+            format: FORMAT,
+            epoch,
+            sink: name.to_owned(),
+            generation,
+            delivered_at,
+            receipt: landed.receipt,
+            ledger: vec![landed.row],
+        })?;
+    }
+    Ok(())
 }
 
 fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>, last: Option<&Manifest>) -> Result<Vec<TableRun>> {

@@ -49,6 +49,9 @@ pub struct Status {
     pub quarantine: BTreeMap<String, u64>,
     /// Thread seconds by stage since the start.
     pub stages: BTreeMap<String, f64>,
+    /// Sinks that may be left behind, and what waits for them.
+    #[serde(default)]
+    pub spools: BTreeMap<String, SpoolStatus>,
     /// Conditions worth a person's attention.
     pub notices: Vec<String>,
     /// Why it failed.
@@ -106,6 +109,21 @@ pub struct OperatorStatus {
     pub bytes: u64,
     /// Keys or groups forgotten since the start.
     pub evictions: u64,
+}
+
+/// What waits for a sink whose target may be away.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SpoolStatus {
+    /// Epochs.
+    pub epochs: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// Their bytes in the checkpoint store.
+    pub bytes: u64,
+    /// The first of them.
+    pub first_epoch: Option<u64>,
+    /// The target's last words, while it is away.
+    pub away: Option<String>,
 }
 
 /// Status as the tick thread writes and others read it.

@@ -15,7 +15,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use parking_lot::Mutex;
-use watershed_engine::checkpoint::Store;
+use watershed_engine::checkpoint::{KeepStaged, Store};
 use watershed_engine::plan::{Plan, Rounds, SinkPlan, SourceHistory, SourcePlan, StaticLoader, TablePlan, batch, bind};
 use watershed_engine::run::{Adapters, Config, SinkTarget, start};
 use watershed_ports::{CommitOutcome, Lag, ManualClock, Polled, RawChunk, Sink, SinkWriter, Source, Staged};
@@ -225,6 +225,7 @@ pub fn streamed(pipeline: &Pipeline, records: &Records, cut: Cut) -> Result<(Tab
         finalize: true,
         rebuild: false,
         maintenance_interval: Duration::from_secs(3600),
+        keep_staged: KeepStaged::default(),
         owner: "test".to_owned(),
         started: Instant::now(),
     };

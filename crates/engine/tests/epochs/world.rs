@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
-use watershed_engine::checkpoint::Store;
+use watershed_engine::checkpoint::{KeepStaged, Store};
 use watershed_engine::json::row_as_json;
 use watershed_engine::plan::{Plan, SinkPlan, SourcePlan, StaticLoader, TablePlan, bind};
 use watershed_engine::run::{Adapters, Config, Handle, SinkTarget, start};
@@ -56,6 +56,10 @@ pub struct World {
     pub hold: AtomicBool,
     /// Set once a commit waits.
     pub holding: AtomicBool,
+    /// While set, the target `late` is away.
+    pub away: AtomicBool,
+    /// How often it was asked for and was away.
+    pub missed: AtomicUsize,
 }
 
 impl World {
@@ -167,11 +171,22 @@ struct Outside {
     name: String,
 }
 
+impl Outside {
+    fn reach(&self) -> Result<()> {
+        if self.name != "late" || !self.world.away.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.world.missed.fetch_add(1, Ordering::SeqCst);
+        Err(Error::unavailable("TEST0006", "the target is away").definite())
+    }
+}
+
 impl Target for Outside {
     fn name(&self) -> &str {
         &self.name
     }
     fn claim(&self, generation: Generation) -> Result<Epoch> {
+        self.reach()?;
         let place = self.world.place(&self.name);
         let mut place = place.lock();
         place.generation = place.generation.max(generation);
@@ -181,6 +196,7 @@ impl Target for Outside {
         Ok(self.world.place(&self.name).lock().epoch)
     }
     fn deliver(&self, epoch: Epoch, generation: Generation, rows: &mut dyn Iterator<Item = Result<RecordBatch>>) -> Result<Delivered> {
+        self.reach()?;
         let place = self.world.place(&self.name);
         let mut place = place.lock();
         if place.generation > generation {
@@ -274,6 +290,7 @@ pub fn run(world: &Arc<World>, sql: &str, folder: &Path, cut: Cut, clock: Arc<dy
         finalize: false,
         rebuild: false,
         maintenance_interval: Duration::from_secs(3600),
+        keep_staged: KeepStaged { epochs: 0, ..KeepStaged::default() },
         owner: "test".to_owned(),
         started: Instant::now(),
     };

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use rdkafka::producer::Producer;
 use watershed_kafka::{KafkaLive, KafkaSinkOptions, KafkaTarget};
-use watershed_ports::{Delivered, Recount, Target};
+use watershed_ports::{Delivered, EpochRows, KeptEpochs, Recount, RefusedRow, Target};
 use watershed_types::{Certainty, Epoch, Generation, Kind};
 
 use crate::broker::Broker;
@@ -210,4 +210,42 @@ fn a_row_that_deletes_its_key_is_a_tombstone() {
     let seen: Vec<(Option<String>, bool)> = broker.read("gone").into_iter().map(|record| (record.key, record.tombstone)).collect();
     let key = |id: u64| Some(id.to_string());
     assert_eq!(seen, [(key(1), false), (key(2), true), (key(3), false)]);
+}
+
+struct Kept;
+
+impl KeptEpochs for Kept {
+    fn rows(&self, epoch: Epoch) -> watershed_types::Result<EpochRows<'_>> {
+        Ok(Box::new([Ok(batch(epoch.0 as i64 * 100, 10))].into_iter()))
+    }
+    fn refused(&self, epoch: Epoch) -> watershed_types::Result<Vec<RefusedRow>> {
+        Ok(if epoch == Epoch(4) { vec![RefusedRow { row: 3, detail: "too large".to_owned() }] } else { vec![] })
+    }
+}
+
+#[test]
+fn an_epoch_is_given_back_only_if_it_surely_is_not_in_the_topic() {
+    let broker = Broker::shared();
+    let topic = "given-back".to_owned();
+    broker.create(&topic, 1);
+    let never = target(broker, &topic).redrive(&[Epoch(3)], &Kept).expect_err("nobody has claimed it yet");
+    assert_eq!(never.code(), "KAF0028");
+    let run = target(broker, &topic);
+    run.claim(Generation(5)).expect("claims");
+    for epoch in 1..=2 {
+        deliver(&run, epoch, 5, vec![batch(epoch as i64 * 100, 10)]).expect("delivered");
+    }
+    drop(run);
+    // As after the brokers were put back to a state before epochs 3 and 4.
+    let repair = target(broker, &topic);
+    let redriven = repair.redrive(&[Epoch(3), Epoch(4)], &Kept).expect("given back");
+    assert_eq!(redriven.epochs, std::collections::BTreeMap::from([(3, 10), (4, 9)]));
+    let all: Vec<i64> = (1..=4).flat_map(|epoch| epoch * 100..epoch * 100 + 10).filter(|id| *id != 403).collect();
+    assert_eq!(ids(broker, &topic), all);
+    assert!(target(broker, &topic).redrive(&[Epoch(4)], &Kept).expect("it is there").epochs.is_empty());
+    let passed = target(broker, &topic).redrive(&[Epoch(3)], &Kept).expect_err("the mark has passed it");
+    assert_eq!(passed.code(), "KAF0028", "{}", passed.report());
+    assert_eq!(ids(broker, &topic), all);
+    // The next run goes on after it.
+    assert_eq!(target(broker, &topic).claim(Generation(6)).expect("claims"), Epoch(4));
 }

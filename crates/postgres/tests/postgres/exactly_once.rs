@@ -43,6 +43,43 @@ fn a_zombie_is_fenced() {
 }
 
 #[test]
+fn a_copy_of_the_project_takes_over_and_the_other_stops() {
+    let url = &shared().url;
+    let (original, copy) = (target(url, &[("table", "copied")], schema()), target(url, &[("table", "copied")], schema()));
+    original.claim(Generation(4)).expect("claim");
+    deliver(&original, 1, 4, &many(0, 10)).expect("delivered");
+    // Its checkpoint was copied with it: the same epochs, the next generation the same.
+    assert_eq!(copy.claim(Generation(4)).expect("claim"), Epoch(1));
+    let error = deliver(&original, 2, 4, &many(10, 10)).expect_err("somebody else has claimed it");
+    assert_eq!((error.kind(), error.code(), error.certainty()), (Kind::Fenced, "PG0016", Some(Certainty::Definite)));
+    assert!(!deliver(&copy, 2, 4, &many(20, 10)).expect("the copy delivers").already_there, "what the original has for the epoch is not taken for the copy's");
+    assert_eq!(sql(url, "SELECT count(*), max(id) FROM copied"), ["20|29"]);
+}
+
+#[test]
+fn a_transaction_opened_ahead_holds_nobody_up_and_overtakes_nobody() {
+    let url = &shared().url;
+    for (table, more) in [("ahead_append", vec![]), ("ahead_upsert", vec![("mode", "upsert"), ("key", "id")])] {
+        let mut pairs = vec![("table", table)];
+        pairs.extend(more);
+        let (old, new) = (target(url, &pairs, schema()), target(url, &pairs, schema()));
+        old.claim(Generation(1)).expect("claim");
+        // Without a pause, with a gap, the same again, and with an epoch nobody expected.
+        for epoch in [1, 2, 3, 5, 5, 6, 7, 9] {
+            deliver(&old, epoch, 1, &many(epoch as i64 * 10, 10)).expect("delivered");
+        }
+        assert_eq!(sql(url, &format!("SELECT count(*), count(DISTINCT id) FROM {table}")), ["70|70"], "{table}");
+        // Whoever alters the table waits for a moment at most, and is noticed by the transaction that was opened before.
+        sql(url, &format!("SET lock_timeout = '5s'; ALTER TABLE {table} ADD COLUMN more text"));
+        deliver(&old, 10, 1, &many(100, 10)).expect("a column that is none of ours");
+        assert_eq!(new.claim(Generation(2)).expect("claim"), Epoch(10));
+        assert_eq!(deliver(&old, 11, 1, &many(110, 10)).expect_err("overtaken").kind(), Kind::Fenced);
+        deliver(&new, 11, 2, &many(110, 10)).expect("the new run delivers");
+        assert_eq!(sql(url, &format!("SELECT count(*), count(DISTINCT id) FROM {table}")), ["90|90"], "{table}");
+    }
+}
+
+#[test]
 fn a_commit_whose_answer_is_lost_is_looked_for() {
     let server = shared();
     let proxy = Proxy::start(server.port, Duration::ZERO);

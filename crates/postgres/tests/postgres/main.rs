@@ -8,6 +8,7 @@ mod support;
 
 mod exactly_once;
 mod refusals;
+mod repairs;
 mod tables;
 mod tls;
 mod types;

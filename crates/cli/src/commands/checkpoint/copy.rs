@@ -64,7 +64,7 @@ fn copy(from: &Store, to: &Store) -> Result<(u64, u64, Epoch)> {
     let prepared: Vec<String> = from.list(Paths::OFFSETS)?;
     let newest = prepared.iter().filter_map(|n| Paths::number(n)).max().unwrap_or(0);
     let within = |name: &String| Paths::number(name).is_none_or(|number| number <= newest);
-    for folder in [Paths::STATE, Paths::OFFSETS, Paths::LEDGER, Paths::COMMITS] {
+    for folder in [Paths::STATE, Paths::OFFSETS, Paths::STAGED, Paths::LEDGER, Paths::COMMITS, Paths::DELIVERIES] {
         for name in from.list(folder)?.iter().filter(|n| within(n)) {
             one(&format!("{folder}/{name}"))?;
         }

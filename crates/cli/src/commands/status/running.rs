@@ -65,7 +65,13 @@ pub fn show(status: &Status, address: &str) -> Result<()> {
     for (name, operator) in &status.operators {
         operators.push(vec![Cell::text(name), Cell::text(thousands(operator.rows)), Cell::text(size(operator.bytes)), Cell::text(thousands(operator.evictions))]);
     }
-    for sheet in [sources, lateness, partitions, tables, operators].iter().filter(|s| !s.is_empty()) {
+    let mut spools = Sheet::new(&["waits for", "epochs>", "rows>", "bytes>", "from epoch>", "target"]);
+    for (name, spool) in status.spools.iter().filter(|(_, spool)| spool.epochs > 0 || spool.away.is_some()) {
+        let from = spool.first_epoch.map_or(Cell::Null, Cell::number);
+        let target = spool.away.as_ref().map_or_else(|| "there, catching up".to_owned(), |words| format!("away: {words}"));
+        spools.push(vec![Cell::text(name), Cell::text(thousands(spool.epochs)), Cell::text(thousands(spool.rows)), Cell::text(size(spool.bytes)), from, Cell::text(target)]);
+    }
+    for sheet in [sources, lateness, partitions, tables, operators, spools].iter().filter(|s| !s.is_empty()) {
         text.push_str(&format!("\n{}", sheet.table("")));
     }
     if !status.quarantine.is_empty() {

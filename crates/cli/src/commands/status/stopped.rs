@@ -34,6 +34,11 @@ pub fn show(project: &Project, runtime: &Runtime, held: bool, format: Format) ->
         accounts.entry((row.table_name.clone(), row.source.clone())).or_default().add(&row.account);
     }
     let last = records.last();
+    let mut spools: BTreeMap<&str, (u64, u64, u64, u64)> = BTreeMap::new();
+    for (sink, receipt, epoch) in records.iter().flat_map(|r| r.sinks.iter().map(move |(sink, receipt)| (sink, receipt, r.epoch.0))).filter(|(_, receipt, _)| receipt.spooled) {
+        let waits = spools.entry(sink).or_insert((0, 0, 0, epoch));
+        (waits.0, waits.1, waits.2) = (waits.0 + 1, waits.1 + receipt.rows, waits.2 + receipt.bytes);
+    }
     let quarantine = if records.is_empty() { vec![] } else { reasons(project, runtime)? };
     if format != Format::Table {
         let accounts: Vec<_> = accounts.iter().map(|((table, source), account)| json!({ "table_name": table, "source": source, "account": account })).collect();
@@ -46,6 +51,7 @@ pub fn show(project: &Project, runtime: &Runtime, held: bool, format: Format) ->
             "pipeline": checkpoint.metadata.pipeline, "state": state, "epoch": last.map_or(0, |r| r.epoch.0), "generation": last.map(|r| r.generation.0),
             "committed_at": last.map(|r| r.committed_at), "watermark": manifest.as_ref().and_then(|m| m.watermark),
             "sources": manifest.as_ref().map(|m| &m.sources), "accounts": accounts, "operators": operators,
+            "spools": spools.iter().map(|(sink, (epochs, rows, bytes, first))| ((*sink).to_owned(), json!({ "epochs": epochs, "rows": rows, "bytes": bytes, "first_epoch": first }))).collect::<BTreeMap<_, _>>(),
             "quarantine": quarantine.iter().cloned().collect::<BTreeMap<_, _>>(),
         }));
     }
@@ -86,6 +92,10 @@ pub fn show(project: &Project, runtime: &Runtime, held: bool, format: Format) ->
         for sheet in [sources, tables, operators].iter().filter(|s| !s.is_empty()) {
             text.push_str(&format!("\n{}", sheet.table("")));
         }
+    }
+    for (sink, (epochs, rows, bytes, first)) in &spools {
+        let waits = format!("{} ({}, {}) from epoch {first} on", count(*epochs, "epoch"), count(*rows, "row"), size(*bytes));
+        text.push_str(&format!("\nsink \"{sink}\" is behind: {waits} wait for its target; the next run delivers them\n"));
     }
     if !quarantine.is_empty() {
         let reasons: Vec<String> = quarantine.iter().map(|(reason, n)| format!("{} {reason}", thousands(*n))).collect();

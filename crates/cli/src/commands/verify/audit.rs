@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 use watershed_engine::checkpoint::{Checkpoint, Store};
-use watershed_protocol::{Claim, CommitRecord, Manifest, Paths, open};
+use watershed_engine::run::staged_files;
+use watershed_protocol::{Claim, CommitRecord, DeliveryRecord, Manifest, Paths, open};
 use watershed_types::{Error, Result};
 
 use super::finding::Finding;
@@ -91,6 +92,13 @@ fn read(store: &Store, audit: &mut Audit) -> Result<()> {
         audit.records.insert(epoch, record);
         epoch
     })?;
+    // After the commit records, which may wait for them.
+    files += all(store, Paths::DELIVERIES, audit, |audit, delivery: DeliveryRecord| {
+        if let Some(record) = audit.records.get_mut(&delivery.epoch.0) {
+            record.hear(&delivery);
+        }
+        delivery.epoch.0
+    })?;
     files += all(store, Paths::OFFSETS, audit, |audit, manifest: Manifest| {
         let epoch = manifest.epoch.0;
         audit.manifests.insert(epoch, manifest);
@@ -99,7 +107,10 @@ fn read(store: &Store, audit: &mut Audit) -> Result<()> {
     files += all(store, Paths::GENERATIONS, audit, |_, claim: Claim| claim.generation.0)?;
     sequence(audit);
     let (state_files, state_bytes) = match &checkpoint {
-        Some(checkpoint) => state(checkpoint, audit)?,
+        Some(checkpoint) => {
+            spooled(checkpoint, audit)?;
+            state(checkpoint, audit)?
+        }
         None => (0, 0),
     };
     if !audit.failed() {
@@ -180,6 +191,21 @@ fn sequence(audit: &mut Audit) {
     for epoch in differing {
         audit.findings.push(Finding::failed_with(CHECK, format!("the manifest and the commit record of epoch {epoch} have different accounts"), RESTORE));
     }
+}
+
+/// Checks the rows that wait for sinks that are behind: they are nowhere else.
+fn spooled(checkpoint: &Checkpoint, audit: &mut Audit) -> Result<()> {
+    let waiting = audit.records.values().flat_map(|r| r.sinks.iter().filter(|(_, receipt)| receipt.spooled).map(|(sink, _)| (r.epoch, sink.clone()))).collect::<Vec<_>>();
+    for (epoch, sink) in waiting {
+        let whole = || -> Result<()> { staged_files(checkpoint, epoch, &sink)?.iter().flatten().try_for_each(|file| checkpoint.state_bytes(file).map(|_| ())) };
+        let Err(error) = whole() else { continue };
+        // It may have been delivered while we were reading.
+        let owed = checkpoint.owed()?;
+        if owed.get(&sink).is_some_and(|epochs| epochs.contains(&epoch)) {
+            audit.findings.push(Finding::failed_with(CHECK, format!("{} (rows of epoch {epoch} that wait for sink \"{sink}\")", error.message()), RESTORE));
+        }
+    }
+    Ok(())
 }
 
 /// Checks the state files of the newest complete epoch, and of the one being committed.

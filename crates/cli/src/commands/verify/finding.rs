@@ -10,6 +10,7 @@ use crate::output::{Cell, Sheet, count, print, print_json};
 enum Verdict {
     Good,
     Note,
+    Repaired,
     Failed,
 }
 
@@ -35,9 +36,17 @@ impl Finding {
     pub fn failed_with(check: &'static str, message: impl Into<String>, next: impl Into<String>) -> Finding {
         Finding { verdict: Verdict::Failed, check, message: message.into(), next: Some(next.into()) }
     }
+    /// Something that was mended.
+    pub fn repaired(check: &'static str, message: impl Into<String>) -> Finding {
+        Finding { verdict: Verdict::Repaired, check, message: message.into(), next: None }
+    }
     /// True for a discrepancy.
     pub fn failed(&self) -> bool {
         self.verdict == Verdict::Failed
+    }
+    /// Which check found it.
+    pub fn check(&self) -> &'static str {
+        self.check
     }
     /// The words.
     pub fn message(&self) -> &str {
@@ -48,6 +57,7 @@ impl Finding {
         match self.verdict {
             Verdict::Good => "ok",
             Verdict::Note => "note",
+            Verdict::Repaired => "mend",
             Verdict::Failed => "FAIL",
         }
     }

@@ -118,6 +118,11 @@ pub fn compare(before: &Audit, after: &Audit, counts: &Counts, plan: Option<&Pla
     for (sink, staged) in after.pending().into_iter().flat_map(|m| &m.staged) {
         *most.entry(sink.clone()).or_default() += staged.iter().filter_map(|part| part["rows"].as_u64()).sum::<u64>();
     }
+    // A sink that is behind may have taken an epoch, and refused rows of it, without a record yet.
+    let waiting: u64 = after.records.values().flat_map(|r| r.sinks.values()).filter(|receipt| receipt.spooled).map(|receipt| receipt.rows).sum();
+    if waiting > 0 {
+        *most.entry(QUARANTINE.to_owned()).or_default() += waiting;
+    }
     let mut good = (0, 0, 0);
     for (sink, most) in &most {
         let least = least.get(sink).copied().unwrap_or(0);
