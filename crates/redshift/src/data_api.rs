@@ -135,7 +135,12 @@ impl DataApi {
                     if status.is_success() {
                         return Ok(Ok(answer));
                     }
-                    let kind = answer["__type"].as_str().unwrap_or_default().rsplit('#').next().unwrap_or_default().to_owned();
+                    let kind = match answer["__type"].as_str().and_then(|kind| kind.rsplit('#').next()) {
+                        Some(kind) => kind.to_owned(),
+                        // Not the service speaks, but what stands before it.
+                        None if matches!(status.as_u16(), 401 | 403) => "AccessDenied".to_owned(),
+                        None => format!("HTTP {status}"),
+                    };
                     let words = answer["message"].as_str().or(answer["Message"].as_str()).unwrap_or("no words").to_owned();
                     let passing = matches!(kind.as_str(), "ThrottlingException" | "ActiveStatementsExceededException" | "ActiveSessionsExceededException");
                     failure = if status.is_server_error() { Failure::Silent(format!("HTTP {status}: {kind}: {words}")) } else { Failure::Refused { kind, words } };
@@ -290,5 +295,21 @@ fn cell(field: &Value) -> Option<String> {
         (_, Value::Bool(true)) => Some("t".to_owned()),
         (_, Value::Bool(false)) => Some("f".to_owned()),
         (_, other) => Some(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_as_the_service_writes_them() {
+        let fields = json!([{"longValue": 12}, {"stringValue": "it's"}, {"isNull": true}, {"booleanValue": false}, {"doubleValue": 1.5}]);
+        let cells: Vec<_> = fields.as_array().expect("fields").iter().map(cell).collect();
+        assert_eq!(cells, [Some("12".to_owned()), Some("it's".to_owned()), None, Some("f".to_owned()), Some("1.5".to_owned())]);
+        let answer = json!({"Status": "FAILED", "Error": "Query failed", "SubStatements": [
+            {"Status": "FINISHED"}, {"Status": "FAILED", "Error": "ERROR: Divide by zero"}, {"Status": "ABORTED"}]});
+        assert!(matches!(became(&answer, false), Became::Failed { index: Some(1), words } if words == "ERROR: Divide by zero"));
+        assert!(matches!(became(&json!({"Status": "ABORTED"}), true), Became::Failed { index: None, words } if words.contains("statement_timeout")));
     }
 }
