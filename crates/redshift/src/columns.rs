@@ -92,9 +92,12 @@ pub(crate) enum Turned {
 }
 
 impl Column {
-    /// The expression over the staging table.
-    pub fn expression(&self) -> String {
-        let name = quote(&self.name);
+    /// The table's value, of a row of the staging table.
+    pub fn expression(&self, staging_table: Option<&str>) -> String {
+        let name = match staging_table {
+            Some(table) => format!("{table}.{}", quote(&self.name)),
+            None => quote(&self.name),
+        };
         match &self.turned {
             Turned::AsIs => name,
             Turned::Cast(to) => format!("CAST({name} AS {to})"),
@@ -162,6 +165,13 @@ impl Columns {
         for (option, name) in options.distkey.iter().map(|name| ("distkey", name)).chain(options.sortkey.iter().map(|name| ("sortkey", name))) {
             if Some(known(option, name)?) == delete {
                 return Err(bad_option(sink, format!("option \"{option}\" names \"{name}\", which is not stored"), "Name another column."));
+            }
+        }
+        let ordering = options.key.iter().chain(&options.distkey).chain(&options.sortkey);
+        for name in ordering {
+            let field = schema.field(known("key", name)?);
+            if field.data_type().is_nested() {
+                return Err(bad_option(sink, format!("column \"{name}\" is nested, and Redshift neither compares nor sorts SUPER"), "Name a plain column."));
             }
         }
         let mut list: Vec<Column> = Vec::new();

@@ -203,15 +203,17 @@ fn copy(table: &str, manifest: &str, iam_role: &str) -> String {
     format!("COPY {table} FROM '{manifest}'\nIAM_ROLE {role} FORMAT AS PARQUET MANIFEST")
 }
 
+/// SUBTLE: compared as the table has them. A staged time without zone beside one with would be read in the session's zone.
 fn delete(options: &RedshiftOptions, columns: &Columns) -> String {
     let table = crate::columns::quote(&options.table);
-    let same: Vec<String> = columns.keys().iter().map(|key| format!("{table}.{key} = {STAGE}.{key}")).collect();
+    let keys = columns.list.iter().filter(|column| column.key);
+    let same: Vec<String> = keys.map(|key| format!("{table}.{} = {}", crate::columns::quote(&key.name), key.expression(Some(STAGE)))).collect();
     format!("DELETE FROM {} USING {STAGE}\nWHERE {}", qualified(options), same.join(" AND "))
 }
 
 /// The last row of a key by the stream's order wins.
 fn insert(into: &str, options: &RedshiftOptions, columns: &Columns) -> String {
-    let expressions: Vec<String> = columns.list.iter().map(|column| column.expression()).collect();
+    let expressions: Vec<String> = columns.list.iter().map(|column| column.expression(None)).collect();
     let select = format!("INSERT INTO {into} ({})\nSELECT {}", columns.names(), expressions.join(", "));
     if options.mode == Mode::Append {
         return format!("{select}\nFROM {STAGE}");

@@ -14,7 +14,7 @@ use axum::routing::post;
 use serde_json::{Value, json};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
-use crate::support::runtime;
+use super::support::runtime;
 
 #[derive(Default)]
 struct Statement {

@@ -10,7 +10,7 @@ use object_store::ObjectStoreExt as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
 
-use crate::support::runtime;
+use super::support::runtime;
 
 /// Ends when its standard input does, which this process holds.
 const SERVE: &str = "import os, sys, threading

@@ -15,8 +15,8 @@ use arrow::datatypes::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use watershed_postgres::{Columns, Encoder, SIGNATURE, TRAILER};
 
-use crate::moto::{BUCKET, get};
-use crate::support::{postgres_options, shared, sql};
+use super::moto::{BUCKET, get};
+use super::support::{postgres_options, shared, sql};
 
 /// What the database lacks of Redshift.
 const PRELUDE: &str = "

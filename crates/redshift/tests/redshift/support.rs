@@ -12,8 +12,8 @@ use watershed_postgres::PostgresOptions;
 use watershed_redshift::{RedshiftOptions, RedshiftTarget};
 use watershed_types::{Epoch, Generation, OptionValue, Options, Result};
 
-use crate::moto::{self, BUCKET};
-use crate::server::Server;
+use super::moto::{self, BUCKET};
+use super::server::Server;
 
 pub fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();

@@ -59,6 +59,31 @@ fn every_type_arrives_as_it_was() {
 }
 
 #[test]
+fn keys_are_compared_as_the_table_has_them() {
+    if !moto::there() {
+        return;
+    }
+    let standin = StandIn::start("REPEATABLE READ");
+    // A session far from UTC.
+    let url = standin.url() + "&options=-c%20TimeZone%3DAsia/Tokyo";
+    let row = |value: i64| {
+        rows(vec![
+            ("at", Arc::new(TimestampMicrosecondArray::from(vec![1]).with_timezone("UTC"))),
+            ("bytes", Arc::new(BinaryArray::from(vec![&[171u8, 205][..]]))),
+            ("time", Arc::new(Time32SecondArray::from(vec![60]))),
+            ("tiny", Arc::new(Int8Array::from(vec![7]))),
+            ("value", Arc::new(Int64Array::from(vec![value]))),
+        ])
+    };
+    let keyed = target(&[("url", &url), ("table", "keyed"), ("mode", "upsert"), ("key", "at, bytes, time, tiny")], row(0).schema());
+    keyed.claim(Generation(1)).expect("claim");
+    for epoch in 1..=3 {
+        deliver(&keyed, epoch, 1, &[row(epoch as i64 * 10), row(epoch as i64)]).expect("delivered");
+    }
+    assert_eq!(sql("SELECT value, at AT TIME ZONE 'UTC' FROM keyed"), ["3|1970-01-01 00:00:00.000001"]);
+}
+
+#[test]
 fn tables_grow_and_mismatches_are_told() {
     if !moto::there() {
         return;

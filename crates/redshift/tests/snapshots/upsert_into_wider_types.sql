@@ -19,7 +19,7 @@ COPY watershed_stage FROM 's3://bucket/in/shop/out/0000000007-0123abcd/000000000
 IAM_ROLE default FORMAT AS PARQUET MANIFEST;
 -- Delete
 DELETE FROM "shop"."orders" USING watershed_stage
-WHERE "orders"."id" = watershed_stage."id" AND "orders"."day" = watershed_stage."day";
+WHERE "orders"."id" = CAST(watershed_stage."id" AS DECIMAL(20,0)) AND "orders"."day" = watershed_stage."day";
 -- Insert
 INSERT INTO "shop"."orders" ("id", "day", "n")
 SELECT CAST("id" AS DECIMAL(20,0)), "day", CAST("n" AS BIGINT)
