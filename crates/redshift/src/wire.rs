@@ -97,7 +97,9 @@ impl Wire {
             self.alone("ROLLBACK").await?;
             return Err(self.place.judge(statement.step, &said(&cause)));
         }
-        watershed_types::failpoint::reach("redshift_sent");
+        if durable {
+            watershed_types::failpoint::reach("redshift_sent");
+        }
         let Err(cause) = self.client.batch_execute("COMMIT").await else { return Ok(()) };
         if ended(&cause) {
             return Err(self.place.lost(durable, cause).into());
