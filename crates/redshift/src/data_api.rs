@@ -146,7 +146,7 @@ impl DataApi {
                     failure = if status.is_server_error() { Failure::Silent(format!("HTTP {status}: {kind}: {words}")) } else { Failure::Refused { kind, words } };
                     heard |= status.is_server_error();
                     if !passing && !status.is_server_error() {
-                        return Ok(Err(failure));
+                        break;
                     }
                 }
                 Err(cause) if cause.kind() == HttpErrorKind::Connect && !heard => {

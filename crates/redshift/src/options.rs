@@ -123,6 +123,7 @@ const STORE_KEYS: &[&str] = &[
     "aws_default_region",
     "aws_endpoint",
     "aws_endpoint_url",
+    "aws_endpoint_url_s3",
     "aws_allow_http",
     "aws_virtual_hosted_style_request",
     "aws_imdsv1_fallback",
@@ -146,12 +147,7 @@ impl RedshiftOptions {
     /// Errors: `RSH0001` for what cannot be meant, `SQL0102` and `SQL0103` for what is missing or malformed.
     pub fn take(options: &mut Options, sink_name: &str, environment: &HashMap<String, String>) -> Result<Self> {
         let fail = |message: &str, hint: &str| bad_option(sink_name, message, hint);
-        let mut storage = Vec::new();
-        for key in STORE_KEYS {
-            if let Some(value) = options.take(key).or_else(|| environment.get(*key).cloned()) {
-                storage.push(((*key).to_owned(), Secret::new(value)));
-            }
-        }
+        let storage = storage(options, environment);
         let table = options.require("table")?.to_ascii_lowercase();
         let (schema, table) = match table.trim().split_once('.') {
             Some((schema, table)) => (schema.trim().to_owned(), table.trim().to_owned()),
@@ -253,6 +249,20 @@ impl RedshiftOptions {
         }
         Ok(())
     }
+}
+
+/// What no option says is taken from the environment; but a key that is written is not mixed with parts of another one.
+fn storage(options: &mut Options, environment: &HashMap<String, String>) -> Vec<(String, Secret)> {
+    const KEY: [&str; 3] = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"];
+    let written = KEY.iter().any(|key| options.peek(key).is_some());
+    let mut storage = Vec::new();
+    for key in STORE_KEYS {
+        let from_environment = || environment.get(*key).filter(|_| !(written && KEY.contains(key))).cloned();
+        if let Some(value) = options.take(key).or_else(from_environment) {
+            storage.push(((*key).to_owned(), Secret::new(value)));
+        }
+    }
+    storage
 }
 
 fn word(text: &str) -> String {
@@ -419,5 +429,8 @@ mod tests {
         let options = taken(&[("via", "data-api"), ("database", "dev"), ("workgroup", "w"), ("vacuum_every", "12"), ("analyze_every", "6 hours")]).expect("options");
         assert_eq!((options.vacuum_every, options.analyze_every), (Some(Every::Epochs(12)), Some(Every::Time(Duration::from_secs(6 * 3600)))));
         assert!(matches!(options.via, Via::DataApi(DataApiOptions { ref region, .. }) if region == "eu-west-1"));
+        let keys = |options: RedshiftOptions| options.storage.into_iter().map(|(key, value)| format!("{key}={}", value.expose())).collect::<Vec<_>>();
+        assert_eq!(keys(taken(&[url]).expect("options")), ["aws_secret_access_key=hunter3", "aws_region=eu-west-1"]);
+        assert_eq!(keys(taken(&[url, ("aws_access_key_id", "mine")]).expect("options")), ["aws_access_key_id=mine", "aws_region=eu-west-1"], "not with another one's secret");
     }
 }

@@ -195,7 +195,8 @@ impl Target for RedshiftTarget {
     }
 
     fn claim(&self, generation: Generation) -> Result<Epoch> {
-        let mut kept = self.backend.lock();
+        let mut guard = self.backend.lock();
+        let kept: &mut Option<Backend> = &mut guard;
         *kept = None;
         let (backend, last) = self.runtime.block_on(async {
             let backend = self.open().await?;
@@ -218,7 +219,8 @@ impl Target for RedshiftTarget {
     }
 
     fn deliver(&self, epoch: Epoch, generation: Generation, rows: &mut dyn Iterator<Item = Result<RecordBatch>>) -> Result<Delivered> {
-        let mut kept = self.backend.lock();
+        let mut guard = self.backend.lock();
+        let kept: &mut Option<Backend> = &mut guard;
         let delivered = self.runtime.block_on(async {
             if !kept.as_ref().is_some_and(Backend::is_open) {
                 *kept = Some(self.open().await?);
