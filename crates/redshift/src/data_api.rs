@@ -45,6 +45,8 @@ enum Failure {
     Refused { kind: String, words: String },
     /// Nobody answered, or not in time. It may have been taken.
     Silent(String),
+    /// No request went out: there are no keys to sign it with.
+    Unsent(Error),
 }
 
 /// What became of a statement or a batch.
@@ -54,6 +56,8 @@ enum Became {
     Failed {
         index: Option<usize>,
         words: String,
+        /// By us.
+        cancelled: bool,
     },
 }
 
@@ -88,7 +92,7 @@ impl DataApi {
         let internal = |cause: Box<dyn std::error::Error + Send + Sync>| {
             Error::internal("RSH0017", format!("sink \"{}\": a request cannot be signed", self.place.sink)).caused_by(cause).definite()
         };
-        let keys = self.credentials.get_credential().await.map_err(|cause| self.place.denied(cause))?;
+        let keys = self.credentials.get_credential().await.map_err(|cause| self.place.keyless(cause))?;
         let identity = Credentials::new(&keys.key_id, &keys.secret_key, keys.token.clone(), None, "watershed").into();
         let target = format!("RedshiftData.{action}");
         let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target.as_str())];
@@ -112,13 +116,19 @@ impl DataApi {
         Ok(request)
     }
 
-    /// One request, sent again as long as that can help. `Err` in the result: no request went out.
-    async fn call(&self, action: &str, fields: &Value) -> Result<Result<Value, Failure>> {
+    /// One request, sent again as long as that can help.
+    async fn call(&self, action: &str, fields: &Value) -> Result<Value, Failure> {
         let body = fields.to_string();
         let mut failure = Failure::Silent(String::new());
         let mut heard = false;
         for pause in pauses().take(TRIES) {
-            let request = self.request(action, &body).await?;
+            let request = match self.request(action, &body).await {
+                Ok(request) => request,
+                Err(error) => {
+                    failure = Failure::Unsent(error);
+                    break;
+                }
+            };
             match self.client.execute(request).await {
                 Ok(response) => {
                     let status = response.status();
@@ -133,7 +143,7 @@ impl DataApi {
                     };
                     let answer: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
                     if status.is_success() {
-                        return Ok(Ok(answer));
+                        return Ok(answer);
                     }
                     let kind = match answer["__type"].as_str().and_then(|kind| kind.rsplit('#').next()) {
                         Some(kind) => kind.to_owned(),
@@ -160,16 +170,18 @@ impl DataApi {
             }
             tokio::time::sleep(pause).await;
         }
-        // A later refusal says nothing of an earlier request that nobody answered.
-        if heard && let Failure::Refused { words, .. } = &failure {
-            failure = Failure::Silent(words.clone());
-        }
-        Ok(Err(failure))
+        // What happens later says nothing of an earlier request that nobody answered.
+        Err(match failure {
+            Failure::Refused { words, .. } if heard => Failure::Silent(words),
+            Failure::Unsent(error) if heard => Failure::Silent(error.to_string()),
+            failure => failure,
+        })
     }
 
     /// The error of a request that ran nothing, or of which nobody knows.
     fn error(&self, failure: Failure, durable: bool) -> Error {
         match failure {
+            Failure::Unsent(error) => error,
             Failure::Silent(words) => self.place.lost(durable, ServerWords(words)),
             Failure::Refused { kind, words } => match kind.as_str() {
                 "Unreachable" => self.place.absent(ServerWords(words)),
@@ -191,7 +203,7 @@ impl DataApi {
         fields.extend(self.target());
         // The same request sent again is the same statement.
         fields.insert("ClientToken".to_owned(), json!(uuid::Uuid::new_v4().to_string()));
-        let started = self.call(action, &Value::Object(fields)).await?.map_err(|failure| self.error(failure, durable))?;
+        let started = self.call(action, &Value::Object(fields)).await.map_err(|failure| self.error(failure, durable))?;
         let id = started["Id"].as_str().ok_or_else(|| self.place.lost(durable, ServerWords("the answer names no statement".to_owned())))?.to_owned();
         if durable {
             failpoint::reach("redshift_sent");
@@ -205,7 +217,7 @@ impl DataApi {
         let mut cancelled = false;
         let mut words = "it did not end in time".to_owned();
         for pause in pauses() {
-            match self.call("DescribeStatement", &json!({ "Id": id })).await? {
+            match self.call("DescribeStatement", &json!({ "Id": id })).await {
                 Ok(answer) => match answer["Status"].as_str() {
                     Some("FINISHED") => return Ok(Became::Finished),
                     Some("FAILED" | "ABORTED") => return Ok(became(&answer, cancelled)),
@@ -213,13 +225,14 @@ impl DataApi {
                 },
                 Err(Failure::Refused { kind, words: said }) => return Err(self.place.lost(durable, ServerWords(format!("{kind}: {said}")))),
                 Err(Failure::Silent(said)) => words = said,
+                Err(Failure::Unsent(error)) => words = error.report(),
             }
             if Instant::now() >= deadline {
                 if cancelled {
                     break;
                 }
                 // Whether that comes in time is seen by what becomes of it.
-                if let Err(Failure::Silent(said)) = self.call("CancelStatement", &json!({ "Id": id })).await? {
+                if let Err(Failure::Silent(said)) = self.call("CancelStatement", &json!({ "Id": id })).await {
                     words = said;
                 }
                 (cancelled, deadline) = (true, Instant::now() + CANCELLING);
@@ -238,7 +251,7 @@ impl DataApi {
             if let Some(token) = &next {
                 fields["NextToken"] = token.clone();
             }
-            let answer = self.call("GetStatementResult", &fields).await?.map_err(|failure| self.error(failure, false))?;
+            let answer = self.call("GetStatementResult", &fields).await.map_err(|failure| self.error(failure, false))?;
             for record in answer["Records"].as_array().into_iter().flatten() {
                 rows.push(record.as_array().into_iter().flatten().map(cell).collect());
             }
@@ -268,10 +281,13 @@ impl DataApi {
         fields.insert("Sqls".to_owned(), json!(statements));
         match self.run("BatchExecuteStatement", fields, durable).await? {
             (_, Became::Finished) => Ok(()),
-            (_, Became::Failed { index, words }) => {
-                // Without a number it is the commit, or a cancelled batch: no row's fault.
-                let step = index.and_then(|index| plan.statements.get(index)).map_or(Step::Record, |statement| statement.step);
-                Err(self.place.judge(step, &Said { code: None, words }))
+            (_, Became::Failed { index, words, cancelled }) => {
+                let step = index.and_then(|index| plan.statements.get(index)).map(|statement| statement.step);
+                match self.place.judge(step.unwrap_or(Step::Record), &Said { code: None, words: words.clone() }) {
+                    // Every statement was done, so it was the commit that failed; if not for a conflict, who knows how far it came.
+                    Fault::Failed(_) if step.is_none() && durable && !cancelled => Err(self.place.lost(true, ServerWords(words)).into()),
+                    fault => Err(fault),
+                }
             }
         }
     }
@@ -285,7 +301,7 @@ fn became(answer: &Value, cancelled: bool) -> Became {
     let own = index.and_then(|index| parts[index]["Error"].as_str());
     let words = own.or(answer["Error"].as_str()).map(str::to_owned);
     let words = words.unwrap_or_else(|| if cancelled { "cancelled on user request: it took longer than statement_timeout".to_owned() } else { "no words".to_owned() });
-    Became::Failed { index, words }
+    Became::Failed { index, words, cancelled }
 }
 
 fn cell(field: &Value) -> Option<String> {
@@ -311,7 +327,7 @@ mod tests {
         assert_eq!(cells, [Some("12".to_owned()), Some("it's".to_owned()), None, Some("f".to_owned()), Some("1.5".to_owned())]);
         let answer = json!({"Status": "FAILED", "Error": "Query failed", "SubStatements": [
             {"Status": "FINISHED"}, {"Status": "FAILED", "Error": "ERROR: Divide by zero"}, {"Status": "ABORTED"}]});
-        assert!(matches!(became(&answer, false), Became::Failed { index: Some(1), words } if words == "ERROR: Divide by zero"));
-        assert!(matches!(became(&json!({"Status": "ABORTED"}), true), Became::Failed { index: None, words } if words.contains("statement_timeout")));
+        assert!(matches!(became(&answer, false), Became::Failed { index: Some(1), words, .. } if words == "ERROR: Divide by zero"));
+        assert!(matches!(became(&json!({"Status": "ABORTED"}), true), Became::Failed { index: None, words, cancelled: true } if words.contains("statement_timeout")));
     }
 }

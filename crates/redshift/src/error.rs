@@ -156,6 +156,14 @@ impl Place {
             .definite()
     }
 
+    /// There are no keys to ask with, at the moment.
+    pub fn keyless(&self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        Error::unavailable("RSH0004", format!("sink \"{}\": there are no keys to ask \"{}\" with", self.sink, self.server))
+            .hint("Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the options of these names, or run where a role is given.")
+            .caused_by(cause)
+            .definite()
+    }
+
     /// We are not let in.
     pub fn denied(&self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
         Error::denied("RSH0004", format!("sink \"{}\": \"{}\" does not let us in", self.sink, self.server))

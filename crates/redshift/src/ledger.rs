@@ -36,7 +36,7 @@ const TABLES: [(&str, &str); 3] = [
     (
         "refused",
         "CREATE TABLE IF NOT EXISTS watershed.refused (
-  app_id VARCHAR(512), sink VARCHAR(256), epoch BIGINT, row_number BIGINT, detail VARCHAR(4096)
+  app_id VARCHAR(512), sink VARCHAR(256), epoch BIGINT, ordinal BIGINT, detail VARCHAR(4096)
 ) DISTSTYLE EVEN SORTKEY (app_id, sink, epoch)",
     ),
 ];
@@ -167,7 +167,7 @@ pub(crate) async fn look(backend: &Backend, place: &Place, writer: &Writer, epoc
     let mut landed = Landed { rows: cell(place, row, 0)?, refused: Vec::new() };
     let count: u64 = cell(place, row, 1)?;
     if count > 0 {
-        let rows = backend.query(&format!("SELECT row_number, detail FROM watershed.refused WHERE {mine} AND epoch = {} ORDER BY row_number", epoch.0)).await?;
+        let rows = backend.query(&format!("SELECT ordinal, detail FROM watershed.refused WHERE {mine} AND epoch = {} ORDER BY ordinal", epoch.0)).await?;
         for row in &rows {
             let detail = row.get(1).cloned().flatten().unwrap_or_default();
             landed.refused.push(RefusedRow { row: cell(place, row, 0)?, detail });

@@ -243,7 +243,7 @@ impl Staging {
             ("app_id", DataType::Utf8, text(&self.writer.app_id)),
             ("sink", DataType::Utf8, text(&self.writer.sink)),
             ("epoch", DataType::Int64, Arc::new(Int64Array::from(vec![epoch.0 as i64; refused.len()]))),
-            ("row_number", DataType::Int64, Arc::new(refused.iter().map(|row| row.row as i64).collect::<Int64Array>())),
+            ("ordinal", DataType::Int64, Arc::new(refused.iter().map(|row| row.row as i64).collect::<Int64Array>())),
             ("detail", DataType::Utf8, Arc::new(refused.iter().map(|row| Some(shortened(&row.detail))).collect::<StringArray>())),
         ];
         let schema = Schema::new(columns.iter().map(|(name, kind, _)| Field::new(*name, kind.clone(), true)).collect::<Vec<_>>());

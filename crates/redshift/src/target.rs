@@ -109,6 +109,7 @@ impl RedshiftTarget {
     async fn not_ours(&self, backend: &Backend, generation: Generation) -> Result<watershed_types::Error> {
         Ok(match ledger::owner(backend, &self.place, &self.writer).await? {
             Some(owner) if owner > generation.0 as i64 => fenced(&self.place, generation, owner),
+            Some(owner) if owner == generation.0 as i64 => failed(&self.place, "the sink is ours, and was not a moment ago"),
             _ => unclaimed(&self.place),
         })
     }

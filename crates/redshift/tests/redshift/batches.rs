@@ -69,8 +69,14 @@ fn a_lost_answer_is_asked_for_and_nothing_runs_twice() {
     let error = deliver(&lost, 2, 1, &rows).expect_err("no answer");
     assert_eq!((api.to_lose(), error.code(), error.certainty()), (0, "RSH0009", Some(Certainty::Indefinite)), "{}", error.report());
     deliver(&lost, 2, 1, &rows).expect("again");
-    assert_eq!(sql("SELECT count(*), count(DISTINCT id) FROM lost_batches"), ["2000|2000"]);
-    assert_eq!(sql("SELECT epoch, \"rows\" FROM watershed.epochs WHERE app_id = 'lost_batches' ORDER BY epoch"), ["1|1000", "2|1000"]);
+    // It says that the commit failed, and that is not so.
+    api.slander();
+    let rows = many(2_000, 1_000);
+    let error = deliver(&lost, 3, 1, &rows).expect_err("slandered");
+    assert_eq!((error.code(), error.certainty()), ("RSH0009", Some(Certainty::Indefinite)), "{}", error.report());
+    assert!(deliver(&lost, 3, 1, &rows).expect("it looks").already_there);
+    assert_eq!(sql("SELECT count(*), count(DISTINCT id) FROM lost_batches"), ["3000|3000"]);
+    assert_eq!(sql("SELECT epoch, \"rows\" FROM watershed.epochs WHERE app_id = 'lost_batches' ORDER BY epoch"), ["1|1000", "2|1000", "3|1000"]);
 }
 
 #[test]

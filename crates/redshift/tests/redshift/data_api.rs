@@ -31,6 +31,8 @@ struct Inner {
     lost: AtomicUsize,
     /// The next batch does not begin before it is cancelled.
     stalled: AtomicBool,
+    /// The next batch is committed, and is said to have failed.
+    slandered: AtomicBool,
     batches: AtomicUsize,
     cancelled: AtomicUsize,
     seen: Mutex<Vec<Value>>,
@@ -59,6 +61,9 @@ impl DataApi {
     }
     pub fn stall(&self) {
         self.inner.stalled.store(true, Ordering::SeqCst);
+    }
+    pub fn slander(&self) {
+        self.inner.slandered.store(true, Ordering::SeqCst);
     }
     pub fn cancelled(&self) -> usize {
         self.inner.cancelled.load(Ordering::SeqCst)
@@ -166,6 +171,9 @@ async fn run(inner: Arc<Inner>, id: String, sqls: Vec<String>, batch: bool) {
     if batch {
         let ended = client.batch_execute(if error.is_some() { "ROLLBACK" } else { "COMMIT" }).await;
         error = error.or(ended.err().map(|cause| cause.to_string()));
+        if error.is_none() && inner.slandered.swap(false, Ordering::SeqCst) {
+            error = Some("the session ended while it committed".to_owned());
+        }
     }
     let mut status = json!({"Id": id, "Status": if error.is_some() { "FAILED" } else { "FINISHED" }});
     if let Some(error) = error {

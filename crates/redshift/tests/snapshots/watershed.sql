@@ -10,6 +10,6 @@ CREATE TABLE IF NOT EXISTS watershed.owners (
   PRIMARY KEY (app_id, sink)
 ) DISTSTYLE ALL;
 CREATE TABLE IF NOT EXISTS watershed.refused (
-  app_id VARCHAR(512), sink VARCHAR(256), epoch BIGINT, row_number BIGINT, detail VARCHAR(4096)
+  app_id VARCHAR(512), sink VARCHAR(256), epoch BIGINT, ordinal BIGINT, detail VARCHAR(4096)
 ) DISTSTYLE EVEN SORTKEY (app_id, sink, epoch);
 CREATE TABLE IF NOT EXISTS watershed.lock_a795612ec0f6b2a2 (nothing SMALLINT);
