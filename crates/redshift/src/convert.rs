@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Int64Array, RecordBatch, StringBuilder};
 use arrow::compute::{cast, filter_record_batch};
-use arrow::datatypes::{DataType, Decimal128Type, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use watershed_ports::RefusedRow;
@@ -19,6 +19,8 @@ use crate::plan::{DELETE, ORDER};
 
 /// 4713 BC, where Redshift's timestamps begin, in microseconds from 1970. They end after the last microsecond there is.
 const FIRST_MICROS: i64 = -210_866_803_200_000_000;
+/// The same for dates, in days from 1970; they end in the year 294276.
+const DAYS: std::ops::Range<i32> = -2_440_588..106_751_992;
 
 /// Columns of the staged files: the sink's own, the row's ordinal, and whether it deletes its key.
 pub(crate) fn staged_schema(columns: &Columns) -> SchemaRef {
@@ -142,7 +144,10 @@ fn stage(column: &Column, array: &ArrayRef, refuse: &mut impl FnMut(usize, &str)
             })?
         }
         Staged::Json { bytes } => written(array, refuse, |row, out| {
-            crate::json::value(out, array, row)?;
+            // A time that no calendar has.
+            if crate::json::value(out, array, row).is_err() {
+                return Ok(Some("a nested value that has no JSON form".to_owned()));
+            }
             Ok((out.len() > bytes).then(|| format!("JSON of {} bytes, and {bytes} can be loaded", out.len())))
         })?,
         Staged::Time => {
@@ -166,6 +171,15 @@ fn stage(column: &Column, array: &ArrayRef, refuse: &mut impl FnMut(usize, &str)
                 }
             }
             Arc::new(values.clone().with_timezone("UTC"))
+        }
+        Staged::Date => {
+            let days = cast(array, &DataType::Date32)?;
+            for (row, day) in days.as_primitive::<Date32Type>().iter().enumerate() {
+                if day.is_some_and(|day| !DAYS.contains(&day)) {
+                    refuse(row, "a date that is out of Redshift's range");
+                }
+            }
+            days
         }
         plain => cast(array, &arrow_type(plain))?,
     })

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray, Time64MicrosecondArray, TimestampSecondArray};
+use arrow::array::{ArrayRef, Date32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray, Time64MicrosecondArray, TimestampSecondArray};
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use watershed_ports::{Recount, RefusedRow, Target};
 use watershed_types::{Certainty, Epoch, Generation, Kind};
@@ -23,6 +24,7 @@ fn what_the_columns_cannot_hold_is_found_without_the_server() {
     let standin = StandIn::start("REPEATABLE READ");
     let url = standin.url();
     let point = Field::new("x", DataType::Utf8, true);
+    let moment = Arc::new(Field::new("item", DataType::Timestamp(TimeUnit::Second, None), true));
     let fields = vec![
         Field::new("id", DataType::Int64, true),
         Field::new("name", DataType::Utf8, true),
@@ -30,20 +32,24 @@ fn what_the_columns_cannot_hold_is_found_without_the_server() {
         Field::new("at", DataType::Timestamp(TimeUnit::Second, Some("+02:00".into())), true),
         Field::new("time", DataType::Time64(TimeUnit::Microsecond), true),
         Field::new("point", DataType::Struct(vec![point.clone()].into()), true),
+        Field::new("day", DataType::Date32, true),
+        Field::new("when", DataType::List(moment.clone()), true),
     ];
     let schema = Arc::new(Schema::new(fields));
-    sql("CREATE TABLE narrow (id int8 NOT NULL, name varchar(10), code char(2), at timestamptz, time time, point super)");
+    sql("CREATE TABLE narrow (id int8 NOT NULL, name varchar(10), code char(2), at timestamptz, time time, point super, day date, \"when\" super)");
     let narrow = target(&[("url", &url), ("table", "narrow")], Arc::clone(&schema));
     narrow.claim(Generation(1)).expect("claim");
     let long = "x".repeat(70_000);
-    let texts = |values: [&str; 8]| -> ArrayRef { Arc::new(StringArray::from(values.to_vec())) };
+    let texts = |values: [&str; 10]| -> ArrayRef { Arc::new(StringArray::from(values.to_vec())) };
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from(vec![Some(0), Some(1), Some(2), Some(3), None, Some(5), Some(6), Some(7)])),
-        texts(["fine", "éééééé", "nul\0", "fine", "fine", "fine", "fine", "fine"]),
-        texts(["ab", "ab", "ab", "é", "ab", "ab", "ab", "ab"]),
-        Arc::new(TimestampSecondArray::from(vec![0, 0, 0, 0, 0, i64::MAX / 1_000, 0, 0]).with_timezone("+02:00")),
-        Arc::new(Time64MicrosecondArray::from(vec![1, 1, 1, 1, 1, 1, -1, 1])),
-        Arc::new(StructArray::from(vec![(Arc::new(point), texts(["é\"", "", "", "", "", "", "", &long]))])),
+        Arc::new(Int64Array::from(vec![Some(0), Some(1), Some(2), Some(3), None, Some(5), Some(6), Some(7), Some(8), Some(9)])),
+        texts(["fine", "éééééé", "nul\0", "fine", "fine", "fine", "fine", "fine", "fine", "fine"]),
+        texts(["ab", "ab", "ab", "é", "ab", "ab", "ab", "ab", "ab", "ab"]),
+        Arc::new(TimestampSecondArray::from(vec![0, 0, 0, 0, 0, i64::MAX / 1_000, 0, 0, 0, 0]).with_timezone("+02:00")),
+        Arc::new(Time64MicrosecondArray::from(vec![1, 1, 1, 1, 1, 1, -1, 1, 1, 1])),
+        Arc::new(StructArray::from(vec![(Arc::new(point), texts(["é\"", "", "", "", "", "", "", &long, "", ""]))])),
+        Arc::new(Date32Array::from(vec![0, 0, 0, 0, 0, 0, 0, 0, i32::MAX, 0])),
+        Arc::new(ListArray::new(moment, OffsetBuffer::from_lengths([1; 10]), Arc::new(TimestampSecondArray::from(vec![0, 0, 0, 0, 0, 0, 0, 0, 0, i64::MAX])), None)),
     ];
     let rows = RecordBatch::try_new(Arc::clone(&schema), columns).expect("a batch");
     let delivered = deliver(&narrow, 1, 1, std::slice::from_ref(&rows)).expect("delivered");
@@ -58,10 +64,15 @@ fn what_the_columns_cannot_hold_is_found_without_the_server() {
             "5 column \"at\" holds a timestamp that is out of Redshift's range",
             "6 column \"time\" holds a time of day that is out of range",
             "7 column \"point\" holds JSON of 70008 bytes, and 65535 can be loaded",
+            "8 column \"day\" holds a date that is out of Redshift's range",
+            "9 column \"when\" holds a nested value that has no JSON form",
         ]
     );
     assert_eq!(standin.loads(), 2, "the rows and the list of the refused ones: no trial");
-    assert_eq!(sql("SELECT id, name, code, at AT TIME ZONE 'UTC', time, point FROM narrow"), ["0|fine|ab|1970-01-01 00:00:00|00:00:00.000001|{\"x\": \"é\\\"\"}"]);
+    assert_eq!(
+        sql("SELECT id, name, code, at AT TIME ZONE 'UTC', time, point, day, \"when\" FROM narrow"),
+        ["0|fine|ab|1970-01-01 00:00:00|00:00:00.000001|{\"x\": \"é\\\"\"}|1970-01-01|[\"1970-01-01T00:00:00\"]"]
+    );
     let again = deliver(&narrow, 1, 1, &[rows]).expect("again");
     assert!(again.already_there);
     assert_eq!(again.refused, delivered.refused, "the refusals of then");
