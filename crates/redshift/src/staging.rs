@@ -29,6 +29,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 use serde::Serialize;
 use watershed_ports::RefusedRow;
 use watershed_types::{Epoch, Generation, Result};
@@ -156,7 +157,12 @@ impl Staging {
     }
 
     fn open(&self, schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
-        let properties = WriterProperties::builder().set_compression(self.compression).set_created_by("watershed".to_owned()).build();
+        // No two ordinals are the same: a dictionary of them is lost work.
+        let properties = WriterProperties::builder()
+            .set_compression(self.compression)
+            .set_column_dictionary_enabled(ColumnPath::from(ORDER), false)
+            .set_created_by("watershed".to_owned())
+            .build();
         let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
         ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(schema), options).map_err(|cause| unfit_rows(&self.place.sink, cause))
     }
