@@ -18,6 +18,7 @@ use watershed_kafka::{Delivery, KafkaSource, KafkaSourceOptions, KafkaTarget, Wa
 use watershed_lake::{Compression, Lake, LakeOptions, TableSpec};
 use watershed_ports::{RefusedRow, Sink, Source, Target};
 use watershed_postgres::PostgresTarget;
+use watershed_redshift::RedshiftTarget;
 use watershed_simulator::{GeneratorOptions, GeneratorSource};
 use watershed_sql::{MetadataColumn, StaticDef};
 use watershed_types::{Error, Options, Result, near_miss, parse_duration};
@@ -30,7 +31,7 @@ mod sinks;
 /// The sources' connectors.
 const SOURCES: [&str; 4] = ["files", "http", "generator", "kafka"];
 /// The sinks' connectors.
-pub(crate) const SINKS: [&str; 5] = ["blackhole", "kafka", "postgres", "redis", "stdout"];
+pub(crate) const SINKS: [&str; 6] = ["blackhole", "kafka", "postgres", "redis", "redshift", "stdout"];
 
 /// Adapters of one project.
 pub struct ProjectAdapters {
@@ -89,6 +90,7 @@ impl ProjectAdapters {
         Ok(match sinks::take(plan, &schema)? {
             Taken::Kafka(options) if options.delivery == Delivery::ExactlyOnce => Some(Arc::new(KafkaTarget::new(options, app_id, schema)?)),
             Taken::Postgres(options) => Some(Arc::new(PostgresTarget::new(options, app_id, &self.pipeline, schema, self.runtime.clone())?)),
+            Taken::Redshift(options) => Some(Arc::new(RedshiftTarget::new(*options, app_id, &self.pipeline, schema, self.runtime.clone())?)),
             _ => None,
         })
     }
@@ -165,7 +167,7 @@ impl Adapters for ProjectAdapters {
             Taken::Blackhole => SinkTarget::Live(Box::new(Blackhole)),
             Taken::Stdout => SinkTarget::Live(Box::new(Stdout)),
             Taken::Kafka(options) => SinkTarget::Live(Box::new(sinks::LiveKafka::new(options, schema)?)),
-            Taken::Postgres(_) => return Err(Error::internal("CLI0013", format!("sink \"{}\" is a target and a live sink at once", plan.name))),
+            Taken::Postgres(_) | Taken::Redshift(_) => return Err(Error::internal("CLI0013", format!("sink \"{}\" is a target and a live sink at once", plan.name))),
             Taken::Redis(options) => SinkTarget::Live(Box::new(sinks::LiveRedis::new(options, app_id, &self.pipeline, schema)?)),
         })
     }

@@ -16,7 +16,18 @@ static ARMED: OnceLock<Armed> = OnceLock::new();
 pub const PLACES: [&str; 9] = ["tick", "before_seal", "after_seal", "after_state", "after_prepare", "after_first_sink", "after_sinks", "after_complete", "after_prune"];
 
 /// Places inside the transactions of outside targets: reached only where a project has such a sink.
-pub const TARGET_PLACES: [&str; 7] = ["kafka_begun", "kafka_sent", "kafka_marked", "kafka_committed", "postgres_sent", "postgres_marked", "postgres_committed"];
+pub const TARGET_PLACES: [&str; 10] = [
+    "kafka_begun",
+    "kafka_sent",
+    "kafka_marked",
+    "kafka_committed",
+    "postgres_sent",
+    "postgres_marked",
+    "postgres_committed",
+    "redshift_staged",
+    "redshift_sent",
+    "redshift_committed",
+];
 
 /// Arms a place from `name` or `name:n`; false if there is no such place.
 pub fn arm(text: &str) -> bool {

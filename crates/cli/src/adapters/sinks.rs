@@ -11,8 +11,9 @@ use watershed_ports::RefusedRow;
 use watershed_postgres::PostgresOptions;
 use watershed_redis::{RedisLive, RedisOptions};
 use watershed_types::{Epoch, Error, Generation, Result};
+use watershed_redshift::RedshiftOptions;
 
-use super::{SINKS, unknown};
+use super::{SINKS, storage_options, unknown};
 
 /// How long rows may take to be acknowledged before their epoch fails.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -24,6 +25,7 @@ pub enum Taken {
     Kafka(KafkaSinkOptions),
     Postgres(PostgresOptions),
     Redis(RedisOptions),
+    Redshift(Box<RedshiftOptions>),
 }
 
 /// Reads a sink's options. Touches nothing outside.
@@ -37,6 +39,7 @@ pub fn take(plan: &SinkPlan, schema: &SchemaRef) -> Result<Taken> {
         "kafka" => Taken::Kafka(KafkaSinkOptions::take(&mut options, &plan.name, schema)?),
         "postgres" => Taken::Postgres(PostgresOptions::take(&mut options, &plan.name)?),
         "redis" => Taken::Redis(RedisOptions::take(&mut options, &plan.name, schema)?),
+        "redshift" => Taken::Redshift(Box::new(RedshiftOptions::take(&mut options, &plan.name, &storage_options())?)),
         other => return Err(unknown(options.owner(), other, &SINKS)),
     };
     options.finish()?;

@@ -7,6 +7,7 @@ mod kafka;
 #[path = "../../../postgres/tests/support/proxy.rs"]
 mod proxy;
 mod python;
+mod redshift;
 mod serve;
 mod servers;
 mod simulation;

@@ -1,0 +1,13 @@
+ALTER TABLE "shop"."orders" ADD COLUMN "we""ird" DECIMAL(18,2);
+ALTER TABLE "shop"."orders" ADD COLUMN "local" TIMESTAMP;
+ALTER TABLE "shop"."orders" ADD COLUMN "day" DATE;
+ALTER TABLE "shop"."orders" ADD COLUMN "time" TIME;
+ALTER TABLE "shop"."orders" ADD COLUMN "flag" BOOLEAN;
+ALTER TABLE "shop"."orders" ADD COLUMN "tiny" SMALLINT;
+ALTER TABLE "shop"."orders" ADD COLUMN "whole" INTEGER;
+ALTER TABLE "shop"."orders" ADD COLUMN "big" DECIMAL(20,0);
+ALTER TABLE "shop"."orders" ADD COLUMN "ratio" REAL;
+ALTER TABLE "shop"."orders" ADD COLUMN "mean" DOUBLE PRECISION;
+ALTER TABLE "shop"."orders" ADD COLUMN "hash" VARBYTE(32767);
+ALTER TABLE "shop"."orders" ADD COLUMN "tags" SUPER;
+ALTER TABLE "shop"."orders" ADD COLUMN "place" SUPER;
