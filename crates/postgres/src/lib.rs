@@ -50,6 +50,7 @@ mod ledger;
 mod merge;
 mod numeric;
 mod options;
+pub mod read;
 mod rows;
 mod session;
 mod table;
