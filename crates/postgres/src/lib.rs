@@ -51,13 +51,14 @@ mod merge;
 mod numeric;
 mod options;
 pub mod read;
+mod retention;
 mod rows;
 mod session;
 mod table;
 mod target;
 mod transaction;
 
-pub use columns::{Columns, table_ddl};
+pub use columns::{Columns, quote, table_ddl};
 pub use encode::{Encoder, Refusal, SIGNATURE, TRAILER};
-pub use options::{Mode, PostgresOptions};
+pub use options::{Mode, PostgresOptions, Retention};
 pub use target::PostgresTarget;

@@ -40,6 +40,8 @@ pub struct PostgresOptions {
     pub delete_when: Option<String>,
     /// `ANALYZE` after so many epochs; 0 leaves it to autovacuum.
     pub analyze_every: u64,
+    /// For how long of event time rows are kept; `None` for ever.
+    pub retention: Option<Retention>,
     /// How long a connection may take to open.
     pub connect_timeout: Duration,
     /// How long one statement may take, waiting for locks included; 0 is without end.
@@ -73,6 +75,7 @@ impl PostgresOptions {
             grow: options.flag("grow")?.unwrap_or(true),
             delete_when: options.take("delete_when"),
             analyze_every: options.number("analyze_every")?.unwrap_or(0),
+            retention: retention(options, sink_name)?,
             connect_timeout: options.duration("connect_timeout")?.unwrap_or(Duration::from_secs(10)),
             statement_timeout: options.duration("statement_timeout")?.unwrap_or(Duration::from_secs(300)),
         };
@@ -108,6 +111,24 @@ impl PostgresOptions {
 
     pub(crate) fn address(&self) -> Result<Address> {
         Address::parse(&self.sink, self.url.expose())
+    }
+}
+
+/// How long rows are kept by their time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// The time column.
+    pub time: String,
+    /// How far behind the newest time a row is kept.
+    pub keep: Duration,
+}
+
+fn retention(options: &mut Options, sink: &str) -> Result<Option<Retention>> {
+    match (options.duration("retention")?, options.take("time")) {
+        (Some(keep), Some(time)) => Ok(Some(Retention { time, keep })),
+        (Some(_), None) => Err(bad_option(sink, "option \"retention\" needs to know which column is the time", "Add time = 'column'.")),
+        (None, Some(_)) => Err(bad_option(sink, "option \"time\" is for \"retention\"", "Add retention = '30 days', or leave time out.")),
+        (None, None) => Ok(None),
     }
 }
 

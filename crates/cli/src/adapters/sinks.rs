@@ -66,8 +66,9 @@ pub struct LiveRedis {
 }
 
 impl LiveRedis {
-    pub fn new(options: RedisOptions, app_id: &str, pipeline: &str, schema: SchemaRef) -> Result<Self> {
-        Ok(Self { redis: RedisLive::new(options, app_id, pipeline, schema)?, generation: Generation(0) })
+    /// `past` says the newest time the table holds in the lake.
+    pub fn new(options: RedisOptions, app_id: &str, pipeline: &str, schema: SchemaRef, past: impl Fn() -> Result<Option<i64>> + Send + 'static) -> Result<Self> {
+        Ok(Self { redis: RedisLive::new(options, app_id, pipeline, schema)?.with_past(past), generation: Generation(0) })
     }
 }
 

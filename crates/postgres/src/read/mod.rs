@@ -19,11 +19,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::Client;
 use watershed_types::{Error, Kind, Result};
 
+use crate::columns::qualified;
 use crate::error::Place;
-use crate::ledger::get;
 use crate::options::PostgresOptions;
 use crate::session::connect;
 
@@ -73,6 +73,11 @@ impl PostgresReader {
     /// `schema.table`, as errors name it.
     pub fn table_name(&self) -> &str {
         &self.place.table
+    }
+
+    /// `"schema"."table"`, as statements name it.
+    pub fn quoted_table(&self) -> String {
+        qualified(&self.options)
     }
 
     /// A connection nobody uses, or a new one. Errors: `PG0030`, `PG0004`.
@@ -128,18 +133,5 @@ impl PostgresReader {
     /// The table as it is now, for a query.
     pub async fn open(self: &Arc<Self>) -> Result<PostgresTable> {
         Ok(PostgresTable::new(Arc::clone(self), self.columns().await?))
-    }
-
-    /// The first and the last epoch that are there with all their parts, for this life of the pipeline.
-    pub async fn epochs(&self, client: &Client, statement: &Statement, app_id: &str) -> Result<Option<(u64, u64)>> {
-        let row = client.query_one(statement, &[&app_id, &self.options.sink]).await.map_err(|cause| self.failed(cause))?;
-        let (first, last): (Option<i64>, Option<i64>) = (get(&self.place, &row, 0)?, get(&self.place, &row, 1)?);
-        Ok(first.zip(last).map(|(first, last)| (first as u64, last as u64)))
-    }
-
-    /// Prepares what [`PostgresReader::epochs`] asks.
-    pub async fn prepare_epochs(&self, client: &Client) -> Result<Statement> {
-        const EPOCHS: &str = "SELECT min(epoch), max(epoch) FROM watershed.epochs WHERE app_id = $1 AND sink = $2";
-        client.prepare(EPOCHS).await.map_err(|cause| self.failed(cause))
     }
 }
