@@ -90,7 +90,8 @@ impl Cold {
         let batches = frame.select(columns.iter().map(|place| self.column(*place)).collect::<Vec<_>>()).map_err(|cause| self.failed(cause))?;
         let batches = batches.collect().await.map_err(|cause| self.failed(cause))?;
         let schema = projected(&self.schema, columns);
-        let cast: Vec<RecordBatch> = batches.iter().map(|batch| fitted(batch, &schema)).collect::<std::result::Result<_, _>>().map_err(|cause| unfit("cold", &self.table, cause))?;
+        let cast: Vec<RecordBatch> =
+            batches.iter().map(|batch| fitted(batch, &schema)).collect::<std::result::Result<_, _>>().map_err(|cause| unfit("cold", &self.table, cause))?;
         concat_batches(&schema, &cast).map_err(|cause| unfit("cold", &self.table, cause))
     }
 }

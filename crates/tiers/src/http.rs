@@ -57,7 +57,8 @@ fn tier(part: &Part) -> String {
         Standing::Unfit(_) => format!("{tier}=unused"),
         Standing::Down { code, .. } => format!("{tier}=down, {code}"),
         Standing::Keys { epoch } | Standing::Whole { epoch, .. } if *asked => format!("{tier}=used, rows {rows}, epoch {epoch}"),
-        Standing::Keys { epoch } | Standing::Whole { epoch, .. } => format!("{tier}=unused, epoch {epoch}"),
+        Standing::Keys { epoch } => format!("{tier}=keys only, epoch {epoch}"),
+        Standing::Whole { epoch, .. } => format!("{tier}=unused, epoch {epoch}"),
     }
 }
 
@@ -65,7 +66,9 @@ fn tier(part: &Part) -> String {
 fn warnings(answer: &Answer) -> String {
     let instead: Vec<String> = answer.parts.iter().filter(|part| part.asked).map(|part| part.tier.to_string()).collect();
     let said = answer.parts.iter().filter_map(|part| match &part.standing {
-        Standing::Down { code, message } => Some(format!("199 watershed \"{} is down, {} answered ({code}: {})\"", part.tier, instead.join(" and "), message.replace(['"', '\\'], "'"))),
+        Standing::Down { code, message } => {
+            Some(format!("199 watershed \"{} is down, {} answered ({code}: {})\"", part.tier, instead.join(" and "), message.replace(['"', '\\'], "'")))
+        }
         _ => None,
     });
     said.collect::<Vec<_>>().join(", ")

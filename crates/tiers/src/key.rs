@@ -16,7 +16,11 @@ pub(crate) fn parse(texts: &[String], places: &[usize], schema: &SchemaRef) -> R
     let hint = || format!("Write key={}.", names.join(","));
     let mut values: Vec<Vec<String>> = vec![Vec::with_capacity(texts.len()); places.len()];
     for text in texts {
-        let parts = if places.len() == 1 { vec![text.clone()] } else { split(text).ok_or_else(|| bad_parameter(format!("parameter \"key\" is \"{text}\", which cannot be read"), hint()))? };
+        let parts = if places.len() == 1 {
+            vec![text.clone()]
+        } else {
+            split(text).ok_or_else(|| bad_parameter(format!("parameter \"key\" is \"{text}\", which cannot be read"), hint()))?
+        };
         if parts.len() != places.len() {
             return Err(bad_parameter(format!("parameter \"key\" is \"{text}\", which has {} values, and the key has {}", parts.len(), places.len()), hint()));
         }

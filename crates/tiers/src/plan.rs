@@ -184,7 +184,9 @@ mod tests {
 
     #[test]
     fn only_a_tier_that_must_have_the_row_settles_that_there_is_none() {
-        for (standing, time, settled) in [(ever(), None, true), (whole(5), None, false), (whole(5), Some(5), true), (whole(5), Some(4), false), (KEYS, Some(9), false), (down(), Some(9), false)] {
+        for (standing, time, settled) in
+            [(ever(), None, true), (whole(5), None, false), (whole(5), Some(5), true), (whole(5), Some(4), false), (KEYS, Some(9), false), (down(), Some(9), false)]
+        {
             assert_eq!(settles(&standing, time), settled, "{standing:?} {time:?}");
         }
     }

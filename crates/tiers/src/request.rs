@@ -106,7 +106,9 @@ mod tests {
         assert_eq!(read, Request { from, to: from + 3_600_000_000, keys: vec!["a,b".into(), "c".into()], limit: 7, columns: vec!["x".into(), "y".into()] });
         assert_eq!(Request::parse("from=2026-01-01").expect("a day").from, from);
         assert_eq!(Request::parse("").expect("everything"), Request::default());
-        for (query, hint) in [("form=2026-01-01", "Did you mean \"from\"?"), ("limit=0", "Write a number"), ("from=2&to=1", "2026-01-01T00:00:00Z"), ("from=2026-01-02&to=2026-01-01", "Swap them")] {
+        for (query, hint) in
+            [("form=2026-01-01", "Did you mean \"from\"?"), ("limit=0", "Write a number"), ("from=2&to=1", "2026-01-01T00:00:00Z"), ("from=2026-01-02&to=2026-01-01", "Swap them")]
+        {
             let error = Request::parse(query).expect_err(query);
             assert!(error.code() == "TIER0001" && error.report().contains(hint), "{query}: {}", error.report());
         }

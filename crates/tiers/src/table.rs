@@ -91,7 +91,8 @@ impl Guarded {
 async fn in_time<T>(tier: Name, asked: impl Future<Output = Result<T>>) -> Result<T> {
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(answer) => answer,
-        Err(_) => Err(Error::unavailable("TIER0008", format!("the {tier} tier did not answer within {} seconds", PATIENCE.as_secs())).hint("Look at the server's load; the next tier was asked.")),
+        Err(_) => Err(Error::unavailable("TIER0008", format!("the {tier} tier did not answer within {} seconds", PATIENCE.as_secs()))
+            .hint("Look at the server's load; the next tier was asked.")),
     }
 }
 

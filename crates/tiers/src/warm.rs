@@ -108,8 +108,12 @@ impl Warm {
         let Some(statement) = &open.floor else {
             // Retention makes the table of floors when it first removes something.
             if self.reader.options().retention.is_some() {
-                let made: bool =
-                    open.client.query_one("SELECT to_regclass('watershed.floors') IS NOT NULL", &[]).await.and_then(|row| row.try_get(0)).map_err(|cause| self.reader.failed(cause))?;
+                let made: bool = open
+                    .client
+                    .query_one("SELECT to_regclass('watershed.floors') IS NOT NULL", &[])
+                    .await
+                    .and_then(|row| row.try_get(0))
+                    .map_err(|cause| self.reader.failed(cause))?;
                 if made {
                     let row = open.client.query_opt(FLOOR, &[&self.app_id, &self.sink]).await.map_err(|cause| self.reader.failed(cause))?;
                     self.forget().await;

@@ -10,4 +10,5 @@ mod servers;
 mod simulation;
 mod sinks;
 mod support;
+mod tiers;
 mod workload;
