@@ -4,13 +4,14 @@
 //!
 //! A table is in the lake. The first Postgres sink that upserts it (or else the first that appends) is its warm tier and says
 //! its key; the first Redis sink with the same key is its hot tier. Without a Postgres sink the Redis sink says the key.
+//! A changelog's tiers are those that take its deletes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use tokio::runtime::Handle;
-use watershed_engine::plan::{Plan, SinkPlan, TablePlan};
+use watershed_engine::plan::{DELETED, Plan, SinkPlan, TablePlan};
 use watershed_engine::run::SharedStatus;
 use watershed_lake::Lake;
 use watershed_postgres::read::PostgresReader;
@@ -52,9 +53,10 @@ pub fn readable(plan: &Plan, lake: &Lake) -> Result<Vec<Readable>> {
 fn one(table: &TablePlan, sinks: &[&SinkPlan], location: String) -> Result<Readable> {
     let (mut postgres, mut redis) = (Vec::new(), Vec::new());
     for sink in sinks {
-        match take(sink, &table.schema)? {
-            Taken::Postgres(options) => postgres.push((sink.name.clone(), options)),
-            Taken::Redis(options) => redis.push((sink.name.clone(), options)),
+        match take(sink, &table.delivered_schema())? {
+            // Of a changelog only a sink that takes deletes shows what the table holds.
+            Taken::Postgres(options) if table.key.is_none() || options.delete_when.as_deref() == Some(DELETED) => postgres.push((sink.name.clone(), options)),
+            Taken::Redis(options) if table.key.is_none() => redis.push((sink.name.clone(), options)),
             _ => {}
         }
     }
