@@ -81,6 +81,8 @@ impl Warm {
         let columns = self.reader.columns().await?;
         let client = self.reader.client().await?;
         let failed = |cause| self.reader.failed(cause);
+        // A read that nobody waits for any more holds up those behind it.
+        client.batch_execute("SET statement_timeout = 4500").await.map_err(failed)?;
         let epochs = client.prepare(EPOCHS).await.map_err(failed)?;
         let floors: bool = client.query_one("SELECT to_regclass('watershed.floors') IS NOT NULL", &[]).await.and_then(|row| row.try_get(0)).map_err(failed)?;
         let floor = if floors { Some(client.prepare(FLOOR).await.map_err(failed)?) } else { None };

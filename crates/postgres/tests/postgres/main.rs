@@ -9,6 +9,7 @@ mod support;
 mod exactly_once;
 mod read;
 mod refusals;
+mod retention;
 mod tables;
 mod tls;
 mod types;
