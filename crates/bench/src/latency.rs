@@ -16,16 +16,17 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 /// Rows a second.
-const RATE: u64 = 1_000;
+pub const RATE: u64 = 1_000;
 /// How long is measured, and how long is waited before.
-const SECONDS: u64 = 20;
-const WARM_UP: u64 = 3;
+pub const SECONDS: u64 = 20;
+pub const WARM_UP: u64 = 3;
 
 /// `watershed up` in a project; ended when dropped.
-struct Up(Child);
+pub struct Up(Child);
 
 impl Up {
-    fn start(binary: &Path, project: &Path) -> std::io::Result<(Up, String)> {
+    /// Starts it, and says where its API is.
+    pub fn start(binary: &Path, project: &Path) -> std::io::Result<(Up, String)> {
         let log = fs::File::create(project.join("up.log"))?;
         let up = Up(Command::new(binary).args(["up", "--listen", "127.0.0.1:0", "--project"]).arg(project).stdout(Stdio::null()).stderr(log).spawn()?);
         let until = Instant::now() + Duration::from_secs(60);
@@ -59,14 +60,15 @@ impl Drop for Up {
     }
 }
 
-fn say(what: &str, mut seen: Vec<Duration>, asked: u64) {
+/// Prints a distribution.
+pub fn say(what: &str, mut seen: Vec<Duration>, asked: u64) {
     seen.sort_unstable();
     let at = |share: f64| seen.get(((seen.len() as f64 * share) as usize).min(seen.len().saturating_sub(1))).map_or(f64::NAN, |d| d.as_secs_f64() * 1e3);
     println!("latency     {what}: p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, max {:.1} ms ({} rows; asked: p99 below {asked} ms)", at(0.5), at(0.95), at(0.99), at(1.0), seen.len());
 }
 
 /// Runs `send` with a growing number, `RATE` times a second.
-fn paced(seconds: u64, mut send: impl FnMut(u64) -> std::io::Result<()>) -> std::io::Result<()> {
+pub fn paced(seconds: u64, mut send: impl FnMut(u64) -> std::io::Result<()>) -> std::io::Result<()> {
     let started = Instant::now();
     for number in 0..seconds * RATE {
         let due = started + Duration::from_micros(number * 1_000_000 / RATE);

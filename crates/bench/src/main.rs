@@ -4,9 +4,15 @@
 //! as a user would, and reads what it says and what the operating system says of it.
 
 mod ceiling;
+mod hot;
 mod kafka;
 mod latency;
 mod process;
+mod proxy;
+mod reads;
+mod server;
+mod sinks;
+mod warehouse;
 mod workload;
 
 use std::path::{Path, PathBuf};
@@ -15,13 +21,42 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The figures by name, in the order they are measured. `kafka` needs `files` for its share.
+const FIGURES: [&str; 9] = ["files", "http", "kafka", "postgres", "upsert", "redis", "readable", "sinks", "reads"];
+const USAGE: &str =
+    "usage: watershed-bench PATH-TO-WATERSHED [ROWS [FOLDER-TO-KEEP]] [--only NAME,NAME…]\n       names: files, http, kafka, postgres, upsert, redis, readable, sinks, reads";
+
+/// What the command line says.
+struct Arguments {
+    binary: PathBuf,
+    rows: u64,
+    keep: Option<PathBuf>,
+    only: Vec<String>,
+}
+
+fn arguments() -> Option<Arguments> {
+    let (mut plain, mut only) = (Vec::new(), Vec::new());
+    let mut rest = std::env::args().skip(1);
+    while let Some(argument) = rest.next() {
+        match argument.as_str() {
+            "--only" => only.extend(rest.next()?.split(',').map(|name| name.trim().to_owned())),
+            _ if argument.starts_with('-') => return None,
+            _ => plain.push(argument),
+        }
+    }
+    let mut plain = plain.into_iter();
+    let binary = PathBuf::from(plain.next()?);
+    let rows = plain.next().map_or(Some(4_000_000), |text| text.parse().ok())?;
+    let known = only.iter().all(|name| FIGURES.contains(&name.as_str()));
+    known.then(|| Arguments { binary, rows, keep: plain.next().map(PathBuf::from), only })
+}
+
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let (Some(binary), rows) = (arguments.next(), arguments.next().and_then(|n| n.parse().ok()).unwrap_or(4_000_000)) else {
-        eprintln!("usage: watershed-bench PATH-TO-WATERSHED [ROWS [FOLDER-TO-KEEP]]");
+    let Some(arguments) = arguments() else {
+        eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    match run(Path::new(&binary), rows, arguments.next().map(PathBuf::from)) {
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -30,17 +65,52 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(binary: &Path, rows: u64, keep: Option<PathBuf>) -> std::io::Result<()> {
-    if let Some(folder) = keep {
-        return measure(binary, rows, &folder);
+fn run(arguments: &Arguments) -> std::io::Result<()> {
+    if let Some(folder) = &arguments.keep {
+        return figures(arguments, folder);
     }
     let folder: PathBuf = std::env::temp_dir().join(format!("watershed-bench-{}", std::process::id()));
-    let result = measure(binary, rows, &folder);
+    let result = figures(arguments, &folder);
     let _ = std::fs::remove_dir_all(&folder);
     result
 }
 
-fn measure(binary: &Path, rows: u64, folder: &Path) -> std::io::Result<()> {
+fn figures(arguments: &Arguments, folder: &Path) -> std::io::Result<()> {
+    let Arguments { binary, rows, only, .. } = arguments;
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|wanted| wanted == name);
+    let at = |name: &str| folder.join(format!("figure-{name}"));
+    std::fs::create_dir_all(folder)?;
+    // A share of what files gave needs what files gave.
+    let from_files = if wanted("files") || wanted("kafka") { Some(files(binary, *rows, folder)?) } else { None };
+    if wanted("http") {
+        latency::http(binary, &at("http"))?;
+    }
+    if let Some(from_files) = from_files.filter(|_| wanted("kafka")) {
+        kafka::measure(binary, folder, (*rows).min(2_000_000), from_files)?;
+    }
+    if wanted("postgres") {
+        warehouse::append(&at("postgres"))?;
+    }
+    if wanted("upsert") {
+        warehouse::upsert(&at("upsert"))?;
+    }
+    if wanted("redis") {
+        hot::rate(&at("redis"))?;
+    }
+    if wanted("readable") {
+        hot::readable(binary, &at("readable"))?;
+    }
+    if wanted("sinks") {
+        sinks::together(binary, &at("sinks"))?;
+    }
+    if wanted("reads") {
+        reads::by_key(binary, &at("reads"))?;
+    }
+    Ok(())
+}
+
+/// The pipeline from files; says its rows a second.
+fn files(binary: &Path, rows: u64, folder: &Path) -> std::io::Result<f64> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let bytes = workload::write_project(folder, rows)?;
     let million = rows as f64 / 1e6;
@@ -74,6 +144,5 @@ fn measure(binary: &Path, rows: u64, folder: &Path) -> std::io::Result<()> {
     let first = process::run(binary, &["run", "--once", "--format", "json"], &small)?;
     println!("first row   {:.0} ms after the start of the process, with an empty checkpoint", first.last_event["first_row_seconds"].as_f64().unwrap_or(0.0) * 1e3);
     process::kill_and_restart(binary, folder)?;
-    latency::http(binary, &folder.join("http"))?;
-    kafka::measure(binary, folder, rows.min(2_000_000), rate)
+    Ok(rate)
 }

@@ -26,7 +26,7 @@ use watershed_types::{Error, Options, Result, near_miss, parse_duration};
 use self::sinks::Taken;
 use crate::project::Project;
 
-mod sinks;
+pub(crate) mod sinks;
 
 /// The sources' connectors.
 const SOURCES: [&str; 4] = ["files", "http", "generator", "kafka"];
@@ -93,6 +93,25 @@ impl ProjectAdapters {
             Taken::Redshift(options) => Some(Arc::new(RedshiftTarget::new(*options, app_id, &self.pipeline, schema, self.runtime.clone())?)),
             _ => None,
         })
+    }
+
+    /// Says the newest time that a table holds in the lake.
+    fn past(&self, table: &TablePlan) -> impl Fn() -> Result<Option<i64>> + Send + 'static {
+        let (lake, runtime, stored) = (Arc::clone(&self.lake), self.runtime.clone(), table.stored);
+        let (name, zone, schema, time) = (table.name.clone(), table.zone, Arc::clone(&table.schema), crate::tiers::time_column(table));
+        move || {
+            if !stored || lake.open_existing(zone.as_str(), &name)?.is_none() {
+                return Ok(None);
+            }
+            let location = lake.location(zone.as_str(), &name)?;
+            let cold = watershed_tiers::Cold::new(&name, Arc::clone(&schema), time, location, storage_options(), Arc::new(|| 0));
+            runtime.block_on(cold.newest())
+        }
+    }
+
+    /// The lake.
+    pub fn lake(&self) -> &Lake {
+        &self.lake
     }
 
     /// The embedded logs that were opened, for the API to append to.
@@ -168,7 +187,7 @@ impl Adapters for ProjectAdapters {
             Taken::Stdout => SinkTarget::Live(Box::new(Stdout)),
             Taken::Kafka(options) => SinkTarget::Live(Box::new(sinks::LiveKafka::new(options, schema)?)),
             Taken::Postgres(_) | Taken::Redshift(_) => return Err(Error::internal("CLI0013", format!("sink \"{}\" is a target and a live sink at once", plan.name))),
-            Taken::Redis(options) => SinkTarget::Live(Box::new(sinks::LiveRedis::new(options, app_id, &self.pipeline, schema)?)),
+            Taken::Redis(options) => SinkTarget::Live(Box::new(sinks::LiveRedis::new(options, app_id, &self.pipeline, schema, self.past(table))?)),
         })
     }
 }

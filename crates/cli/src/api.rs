@@ -72,7 +72,7 @@ pub fn bind(listen: &str) -> Result<TcpListener> {
 
 impl Server {
     /// Serves on a listener until [`Server::stop`].
-    pub fn start(listener: TcpListener, handle: &Handle, logs: Vec<(String, Arc<Log>)>, tables: Vec<String>) -> Result<Server> {
+    pub fn start(listener: TcpListener, handle: &Handle, logs: Vec<(String, Arc<Log>)>, tables: Vec<String>, reads: Router) -> Result<Server> {
         let failed = |e: std::io::Error| Error::unavailable("CLI0033", "the API cannot be started").caused_by(e);
         let address = listener.local_addr().map_err(failed)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("api").enable_all().build().map_err(failed)?;
@@ -82,7 +82,7 @@ impl Server {
             tables: Arc::new(tables),
             sources: Arc::new(logs.iter().map(|(name, _)| name.clone()).collect()),
         };
-        let routes = routes(shared, logs);
+        let routes = routes(shared, logs, reads);
         let (stop, stopped) = oneshot::channel();
         let (finished, done) = oneshot::channel();
         let guard = runtime.enter();
@@ -127,7 +127,7 @@ impl Drop for Server {
     }
 }
 
-fn routes(shared: Shared, logs: Vec<(String, Arc<Log>)>) -> Router {
+fn routes(shared: Shared, logs: Vec<(String, Arc<Log>)>, reads: Router) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/healthz", get(health))
@@ -136,6 +136,7 @@ fn routes(shared: Shared, logs: Vec<(String, Arc<Log>)>) -> Router {
         .route("/v1/tables/{table}/live", get(live))
         .with_state(shared)
         .merge(watershed_http::router(logs))
+        .merge(reads)
         .method_not_allowed_fallback(|| async { problem(StatusCode::METHOD_NOT_ALLOWED, "API0004", "this address does not take that method", Some("GET / lists what there is.")) })
         .fallback(|uri: Uri| async move { problem(StatusCode::NOT_FOUND, "API0001", &format!("there is nothing at \"{}\"", uri.path()), Some("GET / lists what there is.")) })
 }
@@ -147,6 +148,7 @@ async fn index(State(shared): State<Shared>) -> String {
         text.push_str(&format!("POST /v1/ingest/{source}\n     JSON records, one a line; answered when they are on disk\n"));
     }
     for table in shared.tables.iter() {
+        text.push_str(&format!("GET  /v1/tables/{table}?from=&to=&key=&limit=&columns=\n     rows over hot keys, warehouse and lake\n"));
         text.push_str(&format!("GET  /v1/tables/{table}/live\n     rows as JSON lines, as they are made\n"));
     }
     text.push_str("GET  /v1/status\n     the pipeline's state as JSON\nGET  /metrics\n     Prometheus' text format\nGET  /healthz\n     200 while the pipeline runs\n");

@@ -13,6 +13,7 @@ mod project;
 mod session;
 mod system;
 mod telemetry;
+mod tiers;
 
 use std::process::ExitCode;
 use std::time::Instant;

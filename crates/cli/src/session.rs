@@ -14,6 +14,7 @@ use watershed_types::{Error, Result};
 
 use crate::adapters::{ProjectAdapters, ProjectLoader, check};
 use crate::project::Project;
+use crate::tiers::{Readable, readable};
 
 /// What a command wants of a run.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,6 +28,8 @@ pub struct RunOptions {
 pub struct Session {
     pub handle: Handle,
     pub adapters: Arc<ProjectAdapters>,
+    /// Tables that can be read over their tiers.
+    pub readable: Vec<Readable>,
     _lock: File,
 }
 
@@ -89,8 +92,9 @@ pub fn begin(project: &Project, runtime: &Runtime, options: RunOptions, started:
         owner: format!("process {}", std::process::id()),
         started,
     };
+    let readable = readable(&plan, adapters.lake())?;
     let handle = start(plan, config, store, adapters.as_ref(), loader, Arc::new(SystemClock))?;
-    Ok(Session { handle, adapters, _lock: lock })
+    Ok(Session { handle, adapters, readable, _lock: lock })
 }
 
 /// SIGINT and SIGTERM close the epoch; a second one ends the process at once.

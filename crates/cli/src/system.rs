@@ -1,4 +1,4 @@
-//! A project as a database to read: lake tables by their names, and the schema `system`.
+//! A project as a database to read: lake tables by their names, and the schemas `system` and `warehouse`.
 //!
 //! **Owns** which names a query sees and how they are found. **Does not own** running queries or printing rows.
 //!
@@ -6,6 +6,7 @@
 
 mod state;
 mod tables;
+mod warehouse;
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -23,6 +24,8 @@ use watershed_types::{Error, Result};
 
 use crate::adapters::{open_lake, storage_options};
 use crate::project::Project;
+
+use warehouse::WarehouseSchema;
 
 pub use tables::{SHARES, SYSTEM_TABLES, newest_manifest, taken_requests};
 
@@ -60,6 +63,8 @@ pub struct Names {
     pub empty: Vec<String>,
     /// Sources, static tables, views and sinks: names that cannot be queried, and what they are.
     pub others: BTreeMap<String, &'static str>,
+    /// The names in schema `warehouse`.
+    pub warehouse: Vec<String>,
 }
 
 /// Looks up a project's names. A project whose SQL is wrong can still be queried.
@@ -75,6 +80,7 @@ pub fn names(project: &Project, runtime: &Handle) -> Result<Names> {
     }
     let Some(definitions) = &definitions else { return Ok(names) };
     names.empty = definitions.tables.iter().map(|t| t.name.clone()).filter(|name| !names.tables.contains_key(name)).collect();
+    names.warehouse = WarehouseSchema::new(project, Some(definitions), runtime).names();
     names.others.extend(definitions.sources.iter().map(|d| (d.name.clone(), "source")));
     names.others.extend(definitions.views.iter().map(|d| (d.name.clone(), "view")));
     names.others.extend(definitions.sinks.iter().map(|d| (d.name.clone(), "sink")));
@@ -98,6 +104,7 @@ pub fn context(project: &Project, runtime: &Handle) -> Result<SessionContext> {
     context.register_udtf("system", Arc::new(state::StateFunction::new(project, system.checkpoint.clone(), runtime.clone())));
     catalog.register_schema("public", Arc::new(LakeSchema { names })).map_err(fail)?;
     catalog.register_schema("system", Arc::new(system)).map_err(fail)?;
+    catalog.register_schema("warehouse", Arc::new(WarehouseSchema::new(project, project.definitions().ok().as_ref(), runtime))).map_err(fail)?;
     Ok(context)
 }
 

@@ -87,6 +87,12 @@ impl Columns {
         for key in &options.key {
             known("key", key)?;
         }
+        if let Some(retention) = &options.retention {
+            let index = known("time", &retention.time)?;
+            if !matches!(schema.field(index).data_type(), DataType::Timestamp(..)) {
+                return Err(bad_option(sink, format!("option \"time\" names \"{}\", which is no timestamp", retention.time), "Name a TIMESTAMP column."));
+            }
+        }
         let delete = match &options.delete_when {
             None => None,
             Some(name) => {
@@ -165,8 +171,8 @@ pub(crate) fn qualified(options: &PostgresOptions) -> String {
     format!("{}.{}", quote(&options.schema), quote(&options.table))
 }
 
-/// A quoted name.
-pub(crate) fn quote(name: &str) -> String {
+/// A quoted name, whatever it holds.
+pub fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

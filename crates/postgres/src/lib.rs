@@ -55,14 +55,16 @@ mod maintain;
 mod merge;
 mod numeric;
 mod options;
+pub mod read;
 mod redrive;
+mod retention;
 mod rows;
 mod session;
 mod table;
 mod target;
 mod transaction;
 
-pub use columns::{Columns, table_ddl};
+pub use columns::{Columns, quote, table_ddl};
 pub use encode::{Encoder, Refusal, SIGNATURE, TRAILER};
-pub use options::{Mode, PostgresOptions, Vacuum};
+pub use options::{Mode, PostgresOptions, Retention, Vacuum};
 pub use target::PostgresTarget;

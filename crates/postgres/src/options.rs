@@ -59,6 +59,8 @@ pub struct PostgresOptions {
     pub vacuum: Vacuum,
     /// So many epochs keep a line of their own in `watershed.epochs`; older ones are added up.
     pub keep_epochs: u64,
+    /// For how long of event time rows are kept; `None` for ever.
+    pub retention: Option<Retention>,
     /// How long a connection may take to open.
     pub connect_timeout: Duration,
     /// How long one statement may take, waiting for locks included; 0 is without end.
@@ -94,6 +96,7 @@ impl PostgresOptions {
             analyze_every: options.number("analyze_every_epochs")?.or(options.number("analyze_every")?).unwrap_or(0),
             vacuum: options.parse("vacuum", "'auto', 'advise' or 'off'", vacuum)?.unwrap_or(Vacuum::Advise),
             keep_epochs: options.number("keep_epochs")?.unwrap_or(KEEP_EPOCHS),
+            retention: retention(options, sink_name)?,
             connect_timeout: options.duration("connect_timeout")?.unwrap_or(Duration::from_secs(10)),
             statement_timeout: options.duration("statement_timeout")?.unwrap_or(Duration::from_secs(300)),
         };
@@ -147,6 +150,24 @@ fn vacuum(text: &str) -> Option<Vacuum> {
         "advise" => Some(Vacuum::Advise),
         "off" => Some(Vacuum::Off),
         _ => None,
+    }
+}
+
+/// How long rows are kept by their time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// The time column.
+    pub time: String,
+    /// How far behind the newest time a row is kept.
+    pub keep: Duration,
+}
+
+fn retention(options: &mut Options, sink: &str) -> Result<Option<Retention>> {
+    match (options.duration("retention")?, options.take("time")) {
+        (Some(keep), Some(time)) => Ok(Some(Retention { time, keep })),
+        (Some(_), None) => Err(bad_option(sink, "option \"retention\" needs to know which column is the time", "Add time = 'column'.")),
+        (None, Some(_)) => Err(bad_option(sink, "option \"time\" is for \"retention\"", "Add retention = '30 days', or leave time out.")),
+        (None, None) => Ok(None),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::options::{Mode, PostgresOptions};
 use crate::rows::Rows;
 use crate::session::{Session, connect};
 use crate::transaction::Job;
-use crate::{careful, fast, maintain, redrive, table};
+use crate::{careful, fast, maintain, redrive, retention, table};
 
 /// A table in Postgres as a [`Target`].
 ///
@@ -220,7 +220,8 @@ impl Target for PostgresTarget {
             let epochs = ledger::history(&client, &self.place, &self.writer).await?;
             let folded = ledger::totals(&client, &self.place, &self.writer).await?;
             let mut rows_now = None;
-            if self.options.mode == Mode::Append && !epochs.is_empty() {
+            // With retention, rows that are gone are not lost.
+            if self.options.mode == Mode::Append && self.options.retention.is_none() && !epochs.is_empty() {
                 let row = client.query_one(&format!("SELECT count(*) FROM {}", qualified(&self.options)), &[]).await.map_err(|cause| self.place.error(cause))?;
                 rows_now = Some(ledger::get::<i64>(&self.place, &row, 0)? as u64);
             }
@@ -237,6 +238,12 @@ impl Target for PostgresTarget {
     }
 
     fn maintain(&self) -> Result<()> {
+        if let Some(kept) = &self.options.retention {
+            self.runtime.block_on(async {
+                let client = connect(&self.options, &self.place, &self.writer.pipeline, &self.runtime).await?;
+                retention::keep(&client, &self.place, &self.writer, &qualified(&self.options), kept).await
+            })?;
+        }
         let analyze = self.options.analyze_every > 0 && *self.unanalyzed.lock() >= self.options.analyze_every;
         let advice = self.runtime.block_on(maintain::keep_house(&self.options, &self.place, &self.writer.pipeline, &self.runtime, analyze))?;
         *self.advice.lock() = advice;

@@ -5,6 +5,8 @@
 //!
 //! I1: values are set from state and never incremented, so a repeat changes nothing.
 //! I2: the stamp of an epoch is written after its values, and never over the stamp of a newer generation.
+//! I3: with `retention`, the index names every key whose row's time is at or above the stamp's `floor`, while `run` is the
+//! server's own: what a restarted server may have lost is below the floor.
 //!
 //! Not promised: values may be newer than the stamp, never older; a reader may see some keys of a tick before others; a run
 //! that was fenced may still overwrite values until it notices at its next stamp.
@@ -16,12 +18,15 @@
 //! digits only where there is one; dates are `20240229`, NULL is `null`. In values times are `2024-02-29T13:05:00Z`,
 //! decimals exact, bytes as they are (in keys and JSON, hexadecimal).
 
+mod coverage;
 mod error;
 mod live;
 mod options;
+mod read;
 mod resp;
 mod rows;
 mod text;
 
 pub use live::RedisLive;
-pub use options::{RedisOptions, Type};
+pub use options::{RedisOptions, Retention, Type};
+pub use read::{HotRows, HotState, RedisReader};

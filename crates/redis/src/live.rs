@@ -9,12 +9,13 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array as _, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use redis::{Client, Connection, ConnectionLike as _, RedisError, Script, ServerError, Value};
 use watershed_types::{Epoch, Generation, Result};
 
+use crate::coverage::{Coverage, Unkept};
 use crate::error::Place;
 use crate::options::RedisOptions;
 use crate::rows::Writer;
@@ -46,6 +47,8 @@ pub struct RedisLive {
     connection: Option<Connection>,
     script: Script,
     writer: Writer,
+    /// With `retention`: the index by time, and how far it reaches.
+    coverage: Option<Coverage>,
 }
 
 /// Why a flight failed.
@@ -62,10 +65,11 @@ impl RedisLive {
     pub fn new(options: RedisOptions, app_id: &str, pipeline: &str, schema: SchemaRef) -> Result<Self> {
         let client = options.client()?;
         let place = Place { sink: options.sink.clone(), server: client.get_connection_info().addr().to_string(), pattern: options.pattern.clone() };
-        let stamp = options.stamp.clone().unwrap_or_else(|| format!("watershed:{pipeline}:{}:epoch", options.sink));
+        let stamp = options.stamp_key(pipeline);
+        let coverage = options.retention.map(|retention| Coverage::new(retention, options.index_key(pipeline)));
         let schema = Arc::new(Schema::new(schema.fields().iter().map(|field| unpacked_field(field)).collect::<Vec<_>>()));
         let writer = Writer::new(&options);
-        Ok(Self { options, place, app_id: app_id.to_owned(), stamp, schema, client, connection: None, script: Script::new(STAMP), writer })
+        Ok(Self { options, place, app_id: app_id.to_owned(), stamp, schema, client, connection: None, script: Script::new(STAMP), writer, coverage })
     }
 
     /// The name in metrics and errors: the sink's.
@@ -76,12 +80,37 @@ impl RedisLive {
     /// Connects, takes the stamp for a generation, and says its epoch ([`Epoch::ZERO`] if there is none).
     /// Errors: `RDS0002` without a connection, `RDS0006` if a newer generation has it.
     pub fn claim(&mut self, generation: Generation) -> Result<Epoch> {
-        self.mark(None, generation)
+        let epoch = self.mark(None, generation)?;
+        self.cover(epoch == Epoch::ZERO)?;
+        Ok(epoch)
+    }
+
+    /// Asks this for the newest time the table holds elsewhere, where it is not known what a server still has of the past.
+    pub fn with_past(mut self, newest: impl Fn() -> Result<Option<i64>> + Send + 'static) -> Self {
+        self.coverage = self.coverage.map(|coverage| coverage.with_past(Box::new(newest)));
+        self
     }
 
     /// Says that the values hold everything up to an epoch. Call it after the epoch's last `write`. Errors as [`RedisLive::claim`].
     pub fn stamp(&mut self, epoch: Epoch, generation: Generation) -> Result<()> {
-        self.mark(Some(epoch), generation).map(|_| ())
+        self.mark(Some(epoch), generation)?;
+        self.cover(false)
+    }
+
+    /// Brings the index and what is said of it up to date. `new`: nothing was ever stamped.
+    fn cover(&mut self, new: bool) -> Result<()> {
+        let Some(mut coverage) = self.coverage.take() else { return Ok(()) };
+        let covered = self.connected().and_then(|mut connection| {
+            let covered = coverage.keep(&mut connection, &self.stamp, new).map_err(|failed| match failed {
+                Unkept::Lost(cause) => self.place.lost(cause),
+                Unkept::Refused(said) => self.place.refused(&said),
+                Unkept::Past(error) => error,
+            });
+            self.connection = Some(connection).filter(Connection::is_open);
+            covered
+        });
+        self.coverage = Some(coverage);
+        covered
     }
 
     /// Sets the keys of all rows; of rows with the same key the last one stays. Everything is answered when it returns.
@@ -175,10 +204,19 @@ impl RedisLive {
         let mut flight = Vec::with_capacity(64 << 10);
         let mut unanswered = VecDeque::with_capacity(WINDOW);
         let (mut commands, mut refused) = (0, None);
+        let times = self.coverage.as_mut().and_then(|coverage| coverage.note(batch));
         for row in 0..batch.num_rows() {
             commands += self.writer.put(&self.options, &self.schema, batch, row, &mut flight);
+            if let Some(times) = &times
+                && times.is_valid(row)
+            {
+                self.writer.list(times.value(row));
+            }
             if commands < self.options.batch && row + 1 < batch.num_rows() {
                 continue;
+            }
+            if let Some(coverage) = &self.coverage {
+                commands += self.writer.index(coverage.index(), &mut flight);
             }
             connection.send_packed_command(&flight).map_err(Failed::Connection)?;
             unanswered.push_back(std::mem::take(&mut commands));

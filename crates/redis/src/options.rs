@@ -34,12 +34,23 @@ pub struct RedisOptions {
     pub(crate) fields: Vec<usize>,
     /// How long a key lives after it was last set. None: for ever.
     pub ttl: Option<Duration>,
+    /// For how long of event time keys are kept, and listed in an index by their time. None: for ever, without an index.
+    pub retention: Option<Retention>,
     /// The key of the stamp; None for `watershed:<pipeline>:<sink>:epoch`.
     pub stamp: Option<String>,
     /// Commands per flight.
     pub batch: usize,
     /// How long a connection may take to open, and the server to answer a flight.
     pub connect_timeout: Duration,
+}
+
+/// How long keys are kept by the time of their rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The place of the time column.
+    pub time: usize,
+    /// How far behind the newest time a key is kept.
+    pub keep: Duration,
 }
 
 /// A piece of the template.
@@ -69,7 +80,10 @@ impl RedisOptions {
             _ => None,
         })?;
         let kind = kind.unwrap_or(Type::Hash);
-        let fields = fields(sink_name, schema, &key, kind, options.take("fields"), options.take("value"))?;
+        let retention = retention(sink_name, schema, options, kind)?;
+        // A row that is found by its time is read from its value alone.
+        let covered = if retention.is_some() { &[] } else { key.as_slice() };
+        let fields = fields(sink_name, schema, covered, kind, options.take("fields"), options.take("value"))?;
         let ttl = options.duration("ttl")?;
         if ttl.is_some_and(|ttl| ttl < Duration::from_millis(1)) {
             return Err(bad_option(sink_name, "option \"ttl\" is shorter than a millisecond", "Leave ttl out to keep keys for ever."));
@@ -79,7 +93,35 @@ impl RedisOptions {
             return Err(bad_option(sink_name, "option \"batch\" is not between 1 and 100,000", "1,000 is plenty."));
         }
         let (stamp, connect_timeout) = (options.take("stamp"), options.duration("connect_timeout")?.unwrap_or(Duration::from_secs(5)));
-        Ok(Self { sink: sink_name.to_owned(), url: Secret::new(url), pattern, key, kind, fields, ttl, stamp, batch: batch as usize, connect_timeout })
+        Ok(Self { sink: sink_name.to_owned(), url: Secret::new(url), pattern, key, kind, fields, ttl, retention, stamp, batch: batch as usize, connect_timeout })
+    }
+
+    /// The places of the columns in the template, each once, in its order.
+    pub fn key_columns(&self) -> Vec<usize> {
+        let mut places = Vec::new();
+        for piece in &self.key {
+            if let Piece::Column(place) = piece
+                && !places.contains(place)
+            {
+                places.push(*place);
+            }
+        }
+        places
+    }
+
+    /// The places of the columns that a value holds.
+    pub fn value_columns(&self) -> &[usize] {
+        &self.fields
+    }
+
+    /// The key of the stamp of a pipeline's sink.
+    pub fn stamp_key(&self, pipeline: &str) -> String {
+        self.stamp.clone().unwrap_or_else(|| format!("watershed:{pipeline}:{}:epoch", self.sink))
+    }
+
+    /// The key of the index by time of a pipeline's sink.
+    pub fn index_key(&self, pipeline: &str) -> String {
+        format!("watershed:{pipeline}:{}:times", self.sink)
     }
 
     pub(crate) fn client(&self) -> Result<Client> {
@@ -135,6 +177,29 @@ fn pieces(sink: &str, pattern: &str, schema: &Schema) -> Result<Vec<Piece>> {
     }
     pieces.retain(|piece| !matches!(piece, Piece::Text(text) if text.is_empty()));
     Ok(pieces)
+}
+
+fn retention(sink: &str, schema: &Schema, options: &mut Options, kind: Type) -> Result<Option<Retention>> {
+    let (keep, named) = (options.duration("retention")?, options.take("time"));
+    let Some(keep) = keep else {
+        return match named {
+            Some(_) => Err(bad_option(sink, "option \"time\" is for \"retention\"", "Add retention = '1 hour', or leave time out.")),
+            None => Ok(None),
+        };
+    };
+    if kind == Type::String {
+        return Err(bad_option(sink, "option \"retention\" is for types 'hash' and 'json'", "Leave retention out, and give the sink a ttl."));
+    }
+    let name = match named {
+        Some(name) => name,
+        None if schema.index_of("window_start").is_ok() => "window_start".to_owned(),
+        None => return Err(bad_option(sink, "option \"retention\" needs to know which column is the time", "Add time = 'column'.")),
+    };
+    let time = column(sink, schema, "time", &name)?;
+    if !matches!(schema.field(time).data_type(), DataType::Timestamp(..)) {
+        return Err(bad_option(sink, format!("option \"time\" names \"{name}\", which is no timestamp"), "Name a TIMESTAMP column."));
+    }
+    Ok(Some(Retention { time, keep }))
 }
 
 fn fields(sink: &str, schema: &Schema, key: &[Piece], kind: Type, fields: Option<String>, value: Option<String>) -> Result<Vec<usize>> {

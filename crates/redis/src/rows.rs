@@ -1,33 +1,40 @@
 //! Rows as commands.
 
-use arrow::array::{Array as _, RecordBatch};
+use arrow::array::{Array as _, ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
 use crate::options::{Piece, RedisOptions, Type};
 use crate::resp::{command, word};
 use crate::text;
 
+/// Appends the key of a row.
+pub(crate) fn key<'a>(pieces: &[Piece], column: impl Fn(usize) -> &'a ArrayRef, row: usize, out: &mut Vec<u8>) {
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Piece::Column(index) => text::key_piece(out, column(*index), row),
+        }
+    }
+}
+
 /// Writes the commands of rows; keeps its scratch from row to row.
 pub(crate) struct Writer {
     key: Vec<u8>,
     value: Vec<u8>,
     ttl: Option<Vec<u8>>,
+    /// Times and keys for the index, since it was last written.
+    listed: Vec<(i64, Vec<u8>)>,
 }
 
 impl Writer {
     pub fn new(options: &RedisOptions) -> Self {
-        Self { key: Vec::new(), value: Vec::new(), ttl: options.ttl.map(|ttl| ttl.as_millis().to_string().into_bytes()) }
+        Self { key: Vec::new(), value: Vec::new(), ttl: options.ttl.map(|ttl| ttl.as_millis().to_string().into_bytes()), listed: Vec::new() }
     }
 
     /// Appends a row's commands and says how many.
     pub fn put(&mut self, options: &RedisOptions, schema: &SchemaRef, batch: &RecordBatch, row: usize, out: &mut Vec<u8>) -> usize {
         self.key.clear();
-        for piece in &options.key {
-            match piece {
-                Piece::Text(text) => self.key.extend_from_slice(text.as_bytes()),
-                Piece::Column(index) => text::key_piece(&mut self.key, batch.column(*index), row),
-            }
-        }
+        key(&options.key, |index| batch.column(index), row, &mut self.key);
         match options.kind {
             Type::Hash => self.hash(options, schema, batch, row, out),
             Type::String => {
@@ -59,6 +66,27 @@ impl Writer {
                 1
             }
         }
+    }
+
+    /// Notes the row just put for the index.
+    pub fn list(&mut self, time: i64) {
+        self.listed.push((time, self.key.clone()));
+    }
+
+    /// Appends the command that lists what was noted, and says how many commands that is. It goes after the values: what
+    /// is listed is there.
+    pub fn index(&mut self, index: &str, out: &mut Vec<u8>) -> usize {
+        if self.listed.is_empty() {
+            return 0;
+        }
+        command(out, 2 + 2 * self.listed.len());
+        word(out, b"ZADD");
+        word(out, index.as_bytes());
+        for (time, key) in self.listed.drain(..) {
+            word(out, time.to_string().as_bytes());
+            word(out, &key);
+        }
+        1
     }
 
     fn set(&self, out: &mut Vec<u8>) {

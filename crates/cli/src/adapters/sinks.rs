@@ -10,8 +10,8 @@ use watershed_kafka::{Delivery, KafkaLive, KafkaSinkOptions};
 use watershed_ports::RefusedRow;
 use watershed_postgres::PostgresOptions;
 use watershed_redis::{RedisLive, RedisOptions};
-use watershed_types::{Epoch, Error, Generation, Result};
 use watershed_redshift::RedshiftOptions;
+use watershed_types::{Epoch, Error, Generation, Result};
 
 use super::{SINKS, storage_options, unknown};
 
@@ -78,8 +78,9 @@ pub struct LiveRedis {
 }
 
 impl LiveRedis {
-    pub fn new(options: RedisOptions, app_id: &str, pipeline: &str, schema: SchemaRef) -> Result<Self> {
-        Ok(Self { redis: RedisLive::new(options, app_id, pipeline, schema)?, generation: Generation(0) })
+    /// `past` says the newest time the table holds in the lake.
+    pub fn new(options: RedisOptions, app_id: &str, pipeline: &str, schema: SchemaRef, past: impl Fn() -> Result<Option<i64>> + Send + 'static) -> Result<Self> {
+        Ok(Self { redis: RedisLive::new(options, app_id, pipeline, schema)?.with_past(past), generation: Generation(0) })
     }
 }
 

@@ -20,6 +20,8 @@ use crate::arguments::{Format, UpArguments};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::session::{RunOptions, Session, begin, close_on_signals, runtime};
+use crate::system::open_checkpoint;
+use crate::tiers::{Readable, tables};
 
 /// Runs the command.
 pub fn run(arguments: UpArguments, started: Instant) -> Result<u8> {
@@ -53,8 +55,9 @@ impl Running {
         drop(project.lock()?);
         let listener = bind(listen)?;
         let tables = project.definitions()?.tables.iter().map(|t| t.name.clone()).collect();
-        let session = begin(project, runtime, RunOptions { rebuild, ..RunOptions::default() }, started)?;
-        let served = Server::start(listener, &session.handle, session.adapters.logs(), tables);
+        let mut session = begin(project, runtime, RunOptions { rebuild, ..RunOptions::default() }, started)?;
+        let readable = std::mem::take(&mut session.readable);
+        let served = reads(project, runtime, &session, readable).and_then(|reads| Server::start(listener, &session.handle, session.adapters.logs(), tables, reads));
         let written = served.and_then(|server| Ok((RunFile::write(project, server.address)?, server)));
         match written {
             Ok((run_file, server)) => Ok(Running { session, server, run_file }),
@@ -87,6 +90,12 @@ impl Running {
         drop(run_file);
         outcome
     }
+}
+
+/// The route that reads tables over their tiers.
+fn reads(project: &Project, runtime: &Runtime, session: &Session, readable: Vec<Readable>) -> Result<axum::Router> {
+    let checkpoint = open_checkpoint(project, runtime.handle())?.ok_or_else(|| Error::internal("CLI0034", "the pipeline runs and has no checkpoint"))?;
+    Ok(watershed_tiers::router(tables(readable, &project.name(), &checkpoint.metadata.id, &session.handle.status, runtime.handle())?))
 }
 
 /// `.watershed/run.json`; goes with its owner. A killed process leaves it behind, and the lock tells.

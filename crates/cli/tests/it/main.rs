@@ -13,5 +13,6 @@ mod servers;
 mod simulation;
 mod sinks;
 mod support;
+mod tiers;
 mod warehouse;
 mod workload;

@@ -7,8 +7,10 @@ mod server;
 mod support;
 
 mod exactly_once;
+mod read;
 mod refusals;
 mod repairs;
+mod retention;
 mod tables;
 mod tls;
 mod types;

@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArr
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use redis::{Commands as _, Connection};
 use tempfile::TempDir;
-use watershed_redis::{RedisLive, RedisOptions};
+use watershed_redis::{RedisLive, RedisOptions, RedisReader};
 use watershed_types::{Certainty, Epoch, Generation, Kind, OptionValue, Options, Result};
 
 struct Server {
@@ -160,8 +160,76 @@ fn what_cannot_be_meant_is_refused() {
     assert_eq!(refused(&[("key", "a:{stauts}")]).next_step(), Some("Did you mean \"status\"?"));
     assert!(refused(&[("key", "a:{status")]).message().contains("without its }"));
     assert!(refused(&[("key", "a")]).message().contains("all rows would share one key"));
+    assert!(refused(&[("key", "{status}"), ("retention", "1h"), ("time", "orders")]).message().contains("is no timestamp"));
+    assert!(refused(&[("key", "{status}"), ("type", "string"), ("value", "orders"), ("retention", "1h")]).message().contains("types 'hash' and 'json'"));
     assert!(refused(&[("key", "{status}"), ("type", "string")]).message().contains("takes one column, not 3"));
     let error = options("rediss//:hunter2@h", &[KEY]).expect_err("no URL");
     assert!(error.code() == "RDS0001" && !error.report().contains("hunter2"), "{}", error.report());
     assert!(!format!("{:?}", options("redis://:hunter2@h/0", &[KEY]).expect("options")).contains("hunter2"));
+}
+
+fn reader(url: &str, pairs: &[(&str, &str)]) -> RedisReader {
+    RedisReader::new(options(url, pairs).expect("options"), "shop", schema()).expect("a reader")
+}
+
+fn minutes(rows: std::ops::Range<i64>) -> RecordBatch {
+    batch(&rows.map(|i| (60 * i, Some("paid"), (i % 2 == 0).then_some(i), i128::from(i) * 100 - 7)).collect::<Vec<_>>())
+}
+
+const MINUTE: i64 = 60_000_000;
+
+#[test]
+fn rows_come_back_as_they_were_by_key_and_by_time() {
+    let server = Server::start();
+    for (kind, key) in [("hash", "h:{window_start}:{status}"), ("json", "j:{window_start}:{status}")] {
+        let pairs = [("key", key), ("type", kind), ("retention", "1 hour"), ("batch", "7")];
+        let mut sink = live(&server.url, &pairs);
+        sink.claim(Generation(1)).expect("claim");
+        sink.write(&minutes(0..20)).expect("written");
+        sink.stamp(Epoch(1), Generation(1)).expect("stamped");
+        let reader = reader(&server.url, &pairs);
+        let state = reader.state().expect("a state");
+        assert_eq!((state.app_id.as_deref(), state.epoch, state.floor), (Some("life/1"), 1, Some(-41 * MINUTE)), "an hour before the newest: all there ever was");
+        let found = reader.range(3 * MINUTE, 8 * MINUTE, 100).expect("rows");
+        assert_eq!((found.missing, found.more), (None, false));
+        assert_eq!(format!("{:?}", found.rows.columns()), format!("{:?}", minutes(3..8).columns()), "{kind}");
+        let found = reader.range(3 * MINUTE, 8 * MINUTE, 2).expect("rows");
+        assert_eq!((found.rows.num_rows(), found.more), (2, true));
+        let keys: [ArrayRef; 2] =
+            [Arc::new(TimestampMicrosecondArray::from(vec![5 * MINUTE, 99 * MINUTE, 6 * MINUTE]).with_timezone("UTC")), Arc::new(StringArray::from(vec!["paid", "paid", "paid"]))];
+        let found = reader.get(&keys).expect("rows");
+        assert_eq!((found.found, found.rows.num_rows()), (vec![true, false, true], 2));
+        // A key that the index names and that is gone says how far the index is not to be believed.
+        let _: () = server.connection().del(format!("{}:19700101T000500Z:paid", &kind[..1])).expect("deleted");
+        let found = reader.range(3 * MINUTE, 8 * MINUTE, 100).expect("rows");
+        assert_eq!((found.rows.num_rows(), found.missing), (4, Some(5 * MINUTE)));
+        let _: () = server.connection().del("watershed:shop:hot:times").expect("deleted");
+        let _: () = server.connection().del("watershed:shop:hot:epoch").expect("deleted");
+    }
+}
+
+#[test]
+fn old_keys_go_and_a_server_that_restarted_is_not_believed_about_the_past() {
+    let server = Server::start();
+    let pairs = [KEY, ("retention", "10 minutes"), ("time", "window_start")];
+    let mut sink = live(&server.url, &pairs).with_past(|| Ok(None));
+    sink.claim(Generation(1)).expect("claim");
+    sink.write(&minutes(0..30)).expect("written");
+    sink.stamp(Epoch(1), Generation(1)).expect("stamped");
+    let reader = reader(&server.url, &pairs);
+    assert_eq!(reader.state().expect("a state").floor, Some(19 * MINUTE), "ten minutes before the newest");
+    assert_eq!(server.connection().keys::<_, Vec<String>>("agg:*").expect("keys").len(), 11);
+    script("kill", &server.folder, &[]);
+    assert_eq!(reader.range(0, i64::MAX, 10).expect_err("nobody there").code(), "RDS0002");
+    script("restart", &server.folder, &[]);
+    assert_eq!(reader.state().expect("another life of the server").floor, None);
+    sink.write(&minutes(30..32)).expect("written");
+    sink.stamp(Epoch(2), Generation(1)).expect("stamped");
+    assert_eq!(reader.state().expect("a state").floor, Some(31 * MINUTE + 1), "what it may have lost is below");
+    // Another process that knows nothing of what was sent asks what there is elsewhere.
+    script("kill", &server.folder, &[]);
+    script("restart", &server.folder, &[]);
+    let mut next = live(&server.url, &pairs).with_past(|| Ok(Some(100 * MINUTE)));
+    next.claim(Generation(2)).expect("claim");
+    assert_eq!(reader.state().expect("a state").floor, Some(100 * MINUTE + 1));
 }

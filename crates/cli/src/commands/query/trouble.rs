@@ -48,14 +48,19 @@ fn unknown_table(full: &str, sql: &str, names: &Names) -> Error {
     let name = full.strip_prefix("datafusion.").unwrap_or(full);
     let name = name.strip_prefix("public.").unwrap_or(name);
     let system: Vec<String> = SYSTEM_TABLES.iter().map(|t| format!("system.{t}")).collect();
-    let all: Vec<&str> = names.tables.keys().chain(&names.empty).map(String::as_str).chain(system.iter().map(String::as_str)).collect();
+    let warehouse: Vec<String> = names.warehouse.iter().map(|t| format!("warehouse.{t}")).collect();
+    let all: Vec<&str> = names.tables.keys().chain(&names.empty).chain(&system).chain(&warehouse).map(String::as_str).collect();
     let bare = name.rsplit('.').next().unwrap_or(name);
     let shown = sql.lines().enumerate().find_map(|(index, line)| Some(caret(sql, index as u64 + 1, line.find(bare)? as u64 + 1))).unwrap_or_default();
     if let Some(kind) = names.others.get(name) {
         let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
-        return Error::invalid("CLI0066", format!("\"{name}\" is {article} {kind}, and only tables can be queried{shown}")).hint(format!("Tables: {}.", all.join(", ")));
+        let hint = match names.warehouse.iter().any(|there| there == name) {
+            true => format!("What a Postgres sink wrote is warehouse.{name}. Tables: {}.", all.join(", ")),
+            false => format!("Tables: {}.", all.join(", ")),
+        };
+        return Error::invalid("CLI0066", format!("\"{name}\" is {article} {kind}, and only tables can be queried{shown}")).hint(hint);
     }
-    let near = near_miss(name, all.iter().copied()).or_else(|| all.iter().copied().find(|t| t.strip_prefix("system.") == Some(name)));
+    let near = near_miss(name, all.iter().copied()).or_else(|| all.iter().copied().find(|t| t.strip_prefix("system.").or(t.strip_prefix("warehouse.")) == Some(name)));
     let hint = match near {
         Some(near) => format!("Did you mean {near}? Tables: {}.", all.join(", ")),
         None => format!("Tables: {}.", all.join(", ")),

@@ -1,0 +1,103 @@
+//! `GET /v1/tables/{table}`: the route, ready to be mounted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use watershed_types::{Error, Kind};
+
+use crate::answer::Form;
+use crate::error::no_table;
+use crate::plan::Standing;
+use crate::request::Request;
+use crate::table::{Answer, Part, TieredTable};
+
+type Tables = Arc<BTreeMap<String, TieredTable>>;
+
+/// The route over some tables; carries its own state.
+pub fn router(tables: Vec<TieredTable>) -> Router {
+    let tables: Tables = Arc::new(tables.into_iter().map(|table| (table.name().to_owned(), table)).collect());
+    Router::new().route("/v1/tables/{table}", get(read)).with_state(tables)
+}
+
+async fn read(State(tables): State<Tables>, Path(name): Path<String>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    match answer(&tables, &name, query.as_deref().unwrap_or_default(), &headers).await {
+        Ok(response) => response,
+        Err(error) => problem(&error),
+    }
+}
+
+async fn answer(tables: &Tables, name: &str, query: &str, headers: &HeaderMap) -> Result<Response, Error> {
+    let form = Form::of(headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()))?;
+    let request = Request::parse(query)?;
+    let table = tables.get(name).ok_or_else(|| no_table(name, &tables.keys().map(String::as_str).collect::<Vec<_>>()))?;
+    let answer = table.read(&request).await?;
+    let mut response = form.write(&answer.batch).into_response();
+    let said = response.headers_mut();
+    said.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+    said.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    put(said, "x-watershed-tiers", &answer.parts.iter().map(tier).collect::<Vec<_>>().join("; "));
+    put(said, "x-watershed-more", if answer.more { "true" } else { "false" });
+    let warnings = warnings(&answer);
+    if !warnings.is_empty() {
+        put(said, "warning", &warnings);
+    }
+    Ok(response)
+}
+
+/// `hot=used, rows 3, epoch 12`.
+fn tier(part: &Part) -> String {
+    let Part { tier, standing, asked, rows } = part;
+    match standing {
+        Standing::Absent => format!("{tier}=none"),
+        Standing::Unfit(_) => format!("{tier}=unused"),
+        Standing::Down { code, .. } => format!("{tier}=down, {code}"),
+        Standing::Keys { epoch } | Standing::Whole { epoch, .. } if *asked => format!("{tier}=used, rows {rows}, epoch {epoch}"),
+        Standing::Keys { epoch } => format!("{tier}=keys only, epoch {epoch}"),
+        Standing::Whole { epoch, .. } => format!("{tier}=unused, epoch {epoch}"),
+    }
+}
+
+/// A warning for each tier that is down, as RFC 7234 writes them.
+fn warnings(answer: &Answer) -> String {
+    let instead: Vec<String> = answer.parts.iter().filter(|part| part.asked).map(|part| part.tier.to_string()).collect();
+    let said = answer.parts.iter().filter_map(|part| match &part.standing {
+        Standing::Down { code, message } => {
+            Some(format!("199 watershed \"{} is down, {} answered ({code}: {})\"", part.tier, instead.join(" and "), message.replace(['"', '\\'], "'")))
+        }
+        _ => None,
+    });
+    said.collect::<Vec<_>>().join(", ")
+}
+
+/// A header holds visible ASCII alone.
+fn put(headers: &mut HeaderMap, name: &'static str, text: &str) {
+    let text: String = text.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect();
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.insert(name, value);
+    }
+}
+
+/// An error as RFC 9457 has it, as all of the API says it.
+fn problem(error: &Error) -> Response {
+    let status = match (error.code(), error.kind()) {
+        ("TIER0003", _) => StatusCode::NOT_FOUND,
+        ("TIER0005", _) => StatusCode::NOT_ACCEPTABLE,
+        (_, Kind::Invalid) => StatusCode::BAD_REQUEST,
+        (_, Kind::Denied) => StatusCode::FORBIDDEN,
+        (_, Kind::Unavailable | Kind::Conflict | Kind::Fenced) => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let body = serde_json::json!({
+        "type": format!("urn:watershed:error:{}", error.code()),
+        "title": error.message(),
+        "status": status.as_u16(),
+        "detail": error.next_step().unwrap_or(error.message()),
+        "code": error.code(),
+    });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}
