@@ -247,7 +247,7 @@ impl Book {
         }
         let hint = match near_miss(name, page.rules.iter().map(|r| r.name.as_str())) {
             Some(near) => format!("Did you mean \"{near}\"?"),
-            None => "`watershed alert list --rules` shows them.".to_owned(),
+            None => "`watershed alert rules` shows them.".to_owned(),
         };
         Err(Error::invalid("ALR0011", format!("there is no rule \"{}\"", name.escape_debug())).hint(hint))
     }

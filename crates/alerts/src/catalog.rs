@@ -87,7 +87,7 @@ fn read(page: &str) -> BTreeMap<String, Metric> {
     let mut found = BTreeMap::new();
     for line in page.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let [names, kind, labels, meaning] = cells[..] else { continue };
+        let [names, kind @ ("counter" | "gauge" | "histogram"), labels, meaning] = cells[..] else { continue };
         let labels = labels.split(':').next().unwrap_or("");
         let metric = Metric { kind: kind.to_owned(), labels: quoted(labels).map(str::to_owned).collect(), meaning: meaning.to_owned() };
         for name in quoted(names) {

@@ -16,6 +16,7 @@ use watershed_engine::run::Outcome;
 use watershed_types::{Error, Result};
 
 use crate::api::{Server, bind};
+use crate::observe::Observers;
 use crate::arguments::{Format, UpArguments};
 use crate::progress::Progress;
 use crate::project::Project;
@@ -44,6 +45,7 @@ pub struct Running {
     pub session: Session,
     server: Server,
     run_file: RunFile,
+    observers: Observers,
 }
 
 impl Running {
@@ -52,12 +54,13 @@ impl Running {
         // Who runs already says more than that its port is taken.
         drop(project.lock()?);
         let listener = bind(listen)?;
+        let prepared = Observers::prepare(project)?;
         let tables = project.definitions()?.tables.iter().map(|t| t.name.clone()).collect();
         let session = begin(project, runtime, RunOptions { rebuild, ..RunOptions::default() }, started)?;
         let served = Server::start(listener, &session.handle, session.adapters.logs(), tables);
         let written = served.and_then(|server| Ok((RunFile::write(project, server.address)?, server)));
-        match written {
-            Ok((run_file, server)) => Ok(Running { session, server, run_file }),
+        match written.and_then(|(run_file, server)| Ok((run_file, server, prepared.start(project, &session.handle.status)?))) {
+            Ok((run_file, server, observers)) => Ok(Running { session, server, run_file, observers }),
             Err(error) => {
                 session.handle.stop();
                 let _ = session.handle.join();
@@ -80,9 +83,10 @@ impl Running {
 
     /// Waits until the pipeline has ended; then the rest ends too.
     pub fn end(self, progress: Progress) -> Result<Outcome> {
-        let Running { session, server, run_file } = self;
+        let Running { session, server, run_file, observers } = self;
         let outcome = session.handle.join();
         progress.finish();
+        observers.finish();
         server.stop();
         drop(run_file);
         outcome
