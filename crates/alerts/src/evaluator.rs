@@ -280,7 +280,16 @@ fn agree(one: &Labels, other: &Labels) -> bool {
 fn tell(rule: &Rule, plan: &Plan, id: &str, labels: &Labels, value: f64, since: i64) -> Told {
     let mut all = labels.clone();
     all.extend(rule.labels.clone());
-    Told { id: id.to_owned(), rule: rule.name.clone(), severity: rule.severity, summary: rule.summary_for(&all, value), labels: all, value: Some(value), runbook: plan.runbook(rule), since }
+    Told {
+        id: id.to_owned(),
+        rule: rule.name.clone(),
+        severity: rule.severity,
+        summary: rule.summary_for(&all, value),
+        labels: all,
+        value: Some(value),
+        runbook: plan.runbook(rule),
+        since,
+    }
 }
 
 fn began(phase: &Phase) -> i64 {

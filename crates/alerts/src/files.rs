@@ -20,7 +20,9 @@ use watershed_types::{Error, Result};
 const FRESH: &str = "new";
 
 fn unwritable(path: &Path, cause: std::io::Error) -> Error {
-    Error::unavailable("ALR0006", format!("cannot write \"{}\"", path.display())).hint("Make the project's folder writable for this user, and see that its disk has room.").caused_by(cause)
+    Error::unavailable("ALR0006", format!("cannot write \"{}\"", path.display()))
+        .hint("Make the project's folder writable for this user, and see that its disk has room.")
+        .caused_by(cause)
 }
 
 /// Makes a folder, with those above it.
@@ -60,7 +62,8 @@ fn sync_folder_of(path: &Path) -> std::io::Result<()> {
 /// Reads a file, `None` if there is none.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let damaged = |what: &str| {
-        Error::corrupt("ALR0007", format!("\"{}\" is damaged: {what}", path.display())).hint("Was it edited by hand, or is the disk failing? Move it away; nothing else depends on it.")
+        Error::corrupt("ALR0007", format!("\"{}\" is damaged: {what}", path.display()))
+            .hint("Was it edited by hand, or is the disk failing? Move it away; nothing else depends on it.")
     };
     let text = match fs::read_to_string(path) {
         Ok(text) => text,

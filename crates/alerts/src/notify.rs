@@ -138,5 +138,16 @@ fn compose(project: &str, key: &str, group: &Group, action: Action, mut firing: 
     let more = firing.len().saturating_sub(LISTED);
     firing.truncate(LISTED);
     resolved.truncate(LISTED);
-    Message { format: FORMAT, action, project: project.to_owned(), dedup_key: format!("watershed/{project}/{key}"), at, severity: worst, group: group.labels.clone(), firing, resolved, more }
+    Message {
+        format: FORMAT,
+        action,
+        project: project.to_owned(),
+        dedup_key: format!("watershed/{project}/{key}"),
+        at,
+        severity: worst,
+        group: group.labels.clone(),
+        firing,
+        resolved,
+        more,
+    }
 }

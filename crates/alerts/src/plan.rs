@@ -60,7 +60,8 @@ impl Plan {
             routes.insert(name.clone(), route(name, written, settings, environment)?);
         }
         if routes.is_empty() {
-            let everything = Route { severities: vec![], labels: BTreeMap::new(), rules: vec![], group_by: settings.group_by.clone(), repeat: settings.repeat_interval, target: Target::Log };
+            let everything =
+                Route { severities: vec![], labels: BTreeMap::new(), rules: vec![], group_by: settings.group_by.clone(), repeat: settings.repeat_interval, target: Target::Log };
             routes.insert(LOG_ROUTE.to_owned(), everything);
         }
         let mut rules = defaults::rules(settings)?;
@@ -72,7 +73,8 @@ impl Plan {
             }
             rules.push(rule);
         }
-        let plan = Plan { rules, routes, interval: settings.interval, cooldown: settings.cooldown, outbox_messages: settings.outbox_messages.max(1), runbooks: settings.runbooks.clone() };
+        let plan =
+            Plan { rules, routes, interval: settings.interval, cooldown: settings.cooldown, outbox_messages: settings.outbox_messages.max(1), runbooks: settings.runbooks.clone() };
         plan.check_names()?;
         Ok(plan)
     }
@@ -89,7 +91,9 @@ impl Plan {
         }
         for (name, route) in &self.routes {
             for wanted in route.rules.iter().filter(|wanted| !self.rules.iter().any(|rule| rule.name == **wanted)) {
-                return Err(Error::invalid("ALR0004", format!("route \"{name}\" wants rule \"{wanted}\", which is not there")).hint(near(wanted, self.rules.iter().map(|r| &r.name))));
+                return Err(
+                    Error::invalid("ALR0004", format!("route \"{name}\" wants rule \"{wanted}\", which is not there")).hint(near(wanted, self.rules.iter().map(|r| &r.name)))
+                );
             }
         }
         Ok(())
@@ -116,7 +120,9 @@ fn near<'n>(wanted: &str, names: impl Iterator<Item = &'n String> + Clone) -> St
 fn check_name(what: &str, name: &str) -> Result<()> {
     let code = if what == "rule" { "ALR0003" } else { "ALR0004" };
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_') {
-        return Err(Error::invalid(code, format!("\"{}\" is not the name of a {what}", name.escape_debug())).hint("Use lower case letters, digits and dashes, such as orders-late."));
+        return Err(
+            Error::invalid(code, format!("\"{}\" is not the name of a {what}", name.escape_debug())).hint("Use lower case letters, digits and dashes, such as orders-late.")
+        );
     }
     Ok(())
 }

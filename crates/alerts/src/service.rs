@@ -88,7 +88,8 @@ impl Service {
         let evaluator = Evaluator::new(&options.project, options.plan, remembered(&memory_file));
         let (stop, stopped) = bounded(1);
         let book = Book::new(Arc::clone(&page), marks.clone());
-        let looking = Looking { evaluator, metrics: options.metrics, answers, couriers: Arc::clone(&couriers), marks, page, memory_file, page_file: page_file(&alerts), page_written: None };
+        let looking =
+            Looking { evaluator, metrics: options.metrics, answers, couriers: Arc::clone(&couriers), marks, page, memory_file, page_file: page_file(&alerts), page_written: None };
         let thread = std::thread::Builder::new().name("alerts".to_owned()).spawn(move || looking.run(&stopped));
         let thread = thread.map_err(|e| Error::unavailable("ALR0006", "the alerts' thread cannot be started").caused_by(e))?;
         Ok(Service { book, couriers, stop, thread: Some(thread) })
@@ -252,7 +253,8 @@ pub fn send_test(plan: &Plan, project: &str, route: &str) -> Result<()> {
     };
     let group = Labels::from([("rule".to_owned(), "test".to_owned())]);
     let dedup_key = format!("watershed/{project}/test");
-    let message = Message { format: FORMAT, action: Action::Test, project: project.to_owned(), dedup_key, at, severity: Severity::P3, group, firing: vec![told], resolved: vec![], more: 0 };
+    let message =
+        Message { format: FORMAT, action: Action::Test, project: project.to_owned(), dedup_key, at, severity: Severity::P3, group, firing: vec![told], resolved: vec![], more: 0 };
     let client = Client::new()?;
     known.target.send(route, &client, &message, &uuid::Uuid::now_v7().simple().to_string()).map_err(|refused| refused.error)
 }

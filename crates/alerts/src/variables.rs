@@ -22,9 +22,10 @@ pub fn resolve(written: &Written, place: &str, environment: Environment<'_>) -> 
             continue;
         }
         out.push_str(before);
-        let (inner, after) = from.get(2..).and_then(|t| t.split_once('}')).ok_or_else(|| {
-            Error::invalid("ALR0005", format!("{place}: \"${{\" is not closed")).hint("Close it with \"}\", or write \"$${\" for the text itself.")
-        })?;
+        let (inner, after) = from
+            .get(2..)
+            .and_then(|t| t.split_once('}'))
+            .ok_or_else(|| Error::invalid("ALR0005", format!("{place}: \"${{\" is not closed")).hint("Close it with \"}\", or write \"$${\" for the text itself."))?;
         out.push_str(&variable(inner, place, environment)?);
         rest = after;
     }
@@ -42,7 +43,8 @@ fn variable(inner: &str, place: &str, environment: Environment<'_>) -> Result<St
         (Some(value), Some(default)) if value.is_empty() => Ok(default.to_owned()),
         (Some(value), _) => Ok(value),
         (None, Some(default)) => Ok(default.to_owned()),
-        (None, None) => Err(Error::invalid("ALR0005", format!("{place}: variable {name} is not set"))
-            .hint(format!("Set it in the environment, or give a default: ${{{name}:-value}}."))),
+        (None, None) => {
+            Err(Error::invalid("ALR0005", format!("{place}: variable {name} is not set")).hint(format!("Set it in the environment, or give a default: ${{{name}:-value}}.")))
+        }
     }
 }

@@ -173,9 +173,7 @@ fn binary(operator: Operator, matching: Option<&Matching>, left: Value, right: V
     }
     match (left, right) {
         (Value::Scalar(left), Value::Scalar(right)) => compute(operator, left, right).map_or(Value::Series(vec![]), Value::Scalar),
-        (Value::Series(series), Value::Scalar(right)) => {
-            Value::Series(series.into_iter().filter_map(|(labels, left)| Some((labels, compute(operator, left, right)?))).collect())
-        }
+        (Value::Series(series), Value::Scalar(right)) => Value::Series(series.into_iter().filter_map(|(labels, left)| Some((labels, compute(operator, left, right)?))).collect()),
         // With a number on its left, a comparison keeps the series' own value.
         (Value::Scalar(left), Value::Series(series)) => {
             let one = |right: f64| compute(operator, left, right).map(|value| if operator.is_comparison() { right } else { value });

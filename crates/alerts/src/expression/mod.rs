@@ -17,7 +17,7 @@ mod tree;
 
 pub use evaluate::{Evaluation, Value};
 pub use parser::{Names, parse};
-pub use tree::{duration, Aggregation, Condition, Expression, Matcher, Matching, Operator, Selector, Side, Test, WindowFunction};
+pub use tree::{Aggregation, Condition, Expression, Matcher, Matching, Operator, Selector, Side, Test, WindowFunction, duration};
 
 #[cfg(test)]
 mod tests;

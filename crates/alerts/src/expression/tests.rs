@@ -2,16 +2,19 @@ use super::*;
 use crate::sample::{History, Labels, Sample, Samples, read};
 
 fn text(condition: &str) -> Result<String, String> {
-    parse("rule \"r\"", condition, Names::Metrics).map(|c| format!("{}{}", c.expression, c.hold.map_or(String::new(), |h| format!(" for {}", duration(h))))).map_err(|e| {
-        format!("{}: {}{}", e.code(), e.message(), e.next_step().map_or(String::new(), |hint| format!("\nhint: {hint}")))
-    })
+    parse("rule \"r\"", condition, Names::Metrics)
+        .map(|c| format!("{}{}", c.expression, c.hold.map_or(String::new(), |h| format!(" for {}", duration(h)))))
+        .map_err(|e| format!("{}: {}{}", e.code(), e.message(), e.next_step().map_or(String::new(), |hint| format!("\nhint: {hint}"))))
 }
 
 #[test]
 fn conditions_read_as_people_write_them_and_print_as_promql() {
     let table = [
         ("lag > 100000 for 5m", "watershed_source_lag_records > 100000 for 5m"),
-        ("rate(quarantined) / rate(read) > 0.01 for 2m", "sum(rate(watershed_quarantine_rows_total{reason!=\"late\"}[5m])) / sum(rate(watershed_source_records_total[5m])) > 0.01 for 2m"),
+        (
+            "rate(quarantined) / rate(read) > 0.01 for 2m",
+            "sum(rate(watershed_quarantine_rows_total{reason!=\"late\"}[5m])) / sum(rate(watershed_source_records_total[5m])) > 0.01 for 2m",
+        ),
         ("state_bytes{operator=~\"dedup.*\"} >= 512MB", "watershed_state_bytes{operator=~\"dedup.*\"} >= 536870912"),
         ("watermark_lag > 10m and not_there == 1", ""),
         ("sum by (source) (rate(watershed_source_records_total[90s])) < 1", "sum by (source) (rate(watershed_source_records_total[90s])) < 1"),
@@ -36,14 +39,29 @@ fn conditions_read_as_people_write_them_and_print_as_promql() {
 #[test]
 fn errors_point_at_the_place_and_say_what_could_stand_there() {
     let table = [
-        ("lag > > 5", "ALR0001: rule \"r\": line 1, column 7: expected a metric, a function or a number, found \">\"\n  | lag > > 5\n  |       ^\nhint: The grammar is in docs/reference/alerts.md."),
+        (
+            "lag > > 5",
+            "ALR0001: rule \"r\": line 1, column 7: expected a metric, a function or a number, found \">\"\n  | lag > > 5\n  |       ^\nhint: The grammar is in docs/reference/alerts.md.",
+        ),
         ("lagg > 5", "ALR0002: rule \"r\": line 1, column 1: there is no metric \"lagg\"\n  | lagg > 5\n  | ^^^^\nhint: Did you mean lag?"),
-        ("lag{table=\"x\"} > 5", "ALR0002: rule \"r\": line 1, column 5: \"watershed_source_lag_records\" has no label \"table\"\n  | lag{table=\"x\"} > 5\n  |     ^^^^^\nhint: It has: source."),
+        (
+            "lag{table=\"x\"} > 5",
+            "ALR0002: rule \"r\": line 1, column 5: \"watershed_source_lag_records\" has no label \"table\"\n  | lag{table=\"x\"} > 5\n  |     ^^^^^\nhint: It has: source.",
+        ),
         ("rat(read[5m]) > 5", "ALR0002: rule \"r\": line 1, column 1: there is no function \"rat\"\n  | rat(read[5m]) > 5\n  | ^^^\nhint: Did you mean rate()?"),
-        ("lag > 5 for 5", "ALR0001: rule \"r\": line 1, column 13: expected a duration, found a number\n  | lag > 5 for 5\n  |             ^\nhint: Write a number with a unit, such as 30s, 5m or 1h."),
+        (
+            "lag > 5 for 5",
+            "ALR0001: rule \"r\": line 1, column 13: expected a duration, found a number\n  | lag > 5 for 5\n  |             ^\nhint: Write a number with a unit, such as 30s, 5m or 1h.",
+        ),
         ("lag", "ALR0001: rule \"r\": line 1, column 1: this is a value, not a condition\n  | lag\n  | ^^^\nhint: Compare it, such as: … > 100; or use absent(…)."),
-        ("1 < lag < 5", "ALR0001: rule \"r\": line 1, column 9: comparisons cannot be chained\n  | 1 < lag < 5\n  |         ^\nhint: Join them with and, such as: a > 1 and a < 5."),
-        ("lag > 5\n  and lag{source=x} > 1", "ALR0001: rule \"r\": line 2, column 18: expected a text\n  |   and lag{source=x} > 1\n  |                  ^\nhint: Write source=\"…\", with quotes."),
+        (
+            "1 < lag < 5",
+            "ALR0001: rule \"r\": line 1, column 9: comparisons cannot be chained\n  | 1 < lag < 5\n  |         ^\nhint: Join them with and, such as: a > 1 and a < 5.",
+        ),
+        (
+            "lag > 5\n  and lag{source=x} > 1",
+            "ALR0001: rule \"r\": line 2, column 18: expected a text\n  |   and lag{source=x} > 1\n  |                  ^\nhint: Write source=\"…\", with quotes.",
+        ),
         ("lag > 5 | 3", "ALR0001: rule \"r\": line 1, column 9: \"|\" has no meaning here\n  | lag > 5 | 3\n  |         ^\nhint: The grammar is in docs/reference/alerts.md."),
         ("1 > 0", "ALR0001: rule \"r\": line 1, column 1: this is a value, not a condition\n  | 1 > 0\n  | ^^^^^\nhint: Compare it, such as: … > 100; or use absent(…)."),
     ];

@@ -54,10 +54,16 @@ impl Email {
             builder = builder.to(reader.clone());
         }
         let refuse = |code, words: &str, cause: lettre::transport::smtp::Error| {
-            let error = if code == "ALR0009" { Error::rejected(code, format!("route \"{route}\": {words}")).definite() } else { Error::unavailable(code, format!("route \"{route}\": {words}")).indefinite() };
+            let error = if code == "ALR0009" {
+                Error::rejected(code, format!("route \"{route}\": {words}")).definite()
+            } else {
+                Error::unavailable(code, format!("route \"{route}\": {words}")).indefinite()
+            };
             error.caused_by(cause)
         };
-        let mail = builder.body(message.text()).map_err(|e| Refused { error: Error::internal("ALR0009", format!("route \"{route}\": the mail cannot be written")).caused_by(e), again: Again::Never })?;
+        let mail = builder
+            .body(message.text())
+            .map_err(|e| Refused { error: Error::internal("ALR0009", format!("route \"{route}\": the mail cannot be written")).caused_by(e), again: Again::Never })?;
         let Err(cause) = self.transport.send(&mail) else { return Ok(()) };
         // 53x is about who we are; the other permanent answers are about this mail.
         let about_us = cause.status().is_some_and(|code| matches!(u16::from(code), 530..=538));

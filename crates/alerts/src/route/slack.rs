@@ -3,8 +3,8 @@
 use serde_json::json;
 use watershed_types::Secret;
 
-use super::http::{Client, Post};
 use super::Refused;
+use super::http::{Client, Post};
 use crate::message::{Action, Message};
 use crate::rule::Severity;
 

@@ -79,7 +79,8 @@ impl Sns {
     fn signed(&self, body: &[u8]) -> std::result::Result<Vec<(HeaderName, HeaderValue)>, Box<dyn std::error::Error + Send + Sync>> {
         let token = self.keys.token.as_ref().map(|token| token.expose().to_owned());
         let identity = Credentials::new(self.keys.id.expose(), self.keys.secret.expose(), token, None, "watershed").into();
-        let signing = v4::SigningParams::builder().identity(&identity).region(&self.region).name("sns").time(SystemTime::now()).settings(SigningSettings::default()).build()?.into();
+        let signing =
+            v4::SigningParams::builder().identity(&identity).region(&self.region).name("sns").time(SystemTime::now()).settings(SigningSettings::default()).build()?.into();
         let request = SignableRequest::new("POST", self.url.expose(), [("content-type", CONTENT_TYPE)].into_iter(), SignableBody::Bytes(body))?;
         let (instructions, _) = sign(request, &signing)?.into_parts();
         instructions.headers().map(|(name, value)| Ok((HeaderName::try_from(name)?, HeaderValue::from_str(value)?))).collect()

@@ -202,7 +202,10 @@ url = "{4}"
         send_test(&plan, "shop", route).expect(route);
     }
     let requests = server.wait_for(4);
-    let events: Vec<_> = requests[..2].iter().map(|r| (r.json()["event_action"].clone(), r.json()["dedup_key"].clone(), r.json()["routing_key"].clone(), r.json()["payload"]["severity"].clone())).collect();
+    let events: Vec<_> = requests[..2]
+        .iter()
+        .map(|r| (r.json()["event_action"].clone(), r.json()["dedup_key"].clone(), r.json()["routing_key"].clone(), r.json()["payload"]["severity"].clone()))
+        .collect();
     assert_eq!(events, ["trigger", "resolve"].map(|action| (action.into(), "watershed/shop/test".into(), "s3cr3t-key".into(), "info".into())));
     assert_eq!((requests[2].path.as_str(), requests[2].json()["channel"].as_str()), ("/chat", Some("ops")));
     assert!(requests[2].json()["text"].as_str().is_some_and(|text| text.starts_with("[P3] shop: test: ")), "{requests:?}");
@@ -225,7 +228,18 @@ url = "{4}"
 
 fn message(key: &str, at: i64) -> Message {
     let told = Told { id: key.to_owned(), rule: key.to_owned(), severity: Severity::P2, labels: Labels::new(), value: Some(1.0), summary: "s".to_owned(), runbook: None, since: 0 };
-    Message { format: FORMAT, action: Action::Trigger, project: "p".to_owned(), dedup_key: key.to_owned(), at, severity: Severity::P2, group: Labels::new(), firing: vec![told], resolved: vec![], more: 0 }
+    Message {
+        format: FORMAT,
+        action: Action::Trigger,
+        project: "p".to_owned(),
+        dedup_key: key.to_owned(),
+        at,
+        severity: Severity::P2,
+        group: Labels::new(),
+        firing: vec![told],
+        resolved: vec![],
+        more: 0,
+    }
 }
 
 #[test]

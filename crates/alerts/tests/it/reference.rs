@@ -77,10 +77,7 @@ fn every_default_rule_has_its_page_and_reads_metrics_that_exist() {
 #[test]
 fn the_rules_file_is_the_default_rule_set() {
     let plan = Plan::new(&Settings { runbooks: Some("docs/runbooks".to_owned()), ..Settings::default() }, &|_| None).expect("a plan");
-    let expected = format!(
-        "# Made by `watershed alert rules --prometheus` of a project without [alerts]; a test compares.\n{}",
-        prometheus::rules(&plan)
-    );
+    let expected = format!("# Made by `watershed alert rules --prometheus` of a project without [alerts]; a test compares.\n{}", prometheus::rules(&plan));
     let path = root().join("ops/prometheus/rules.yml");
     if std::env::var_os("WATERSHED_UPDATE").is_some() {
         fs::write(&path, &expected).expect("is written");

@@ -16,15 +16,30 @@ fn what_is_wrong_is_named_with_the_next_step() {
     let table = [
         ("[default.lag-growin]\nthreshold = 5", "ALR0003: there is no default rule \"lag-growin\" · Did you mean [alerts.default.lag-growing]?"),
         ("[default.skew]\nthreshold = 5", "ALR0003: default rule \"skew\" has no threshold · Turn it off with enabled = false, and write a rule of your own in [[alerts.rules]]."),
-        ("[[rules]]\nname = \"skew\"\nwhen = \"lag > 1\"", "ALR0003: there are two rules \"skew\" · Rename one of them; a default rule is changed by [alerts.default.NAME], or turned off there with enabled = false."),
+        (
+            "[[rules]]\nname = \"skew\"\nwhen = \"lag > 1\"",
+            "ALR0003: there are two rules \"skew\" · Rename one of them; a default rule is changed by [alerts.default.NAME], or turned off there with enabled = false.",
+        ),
         ("[[rules]]\nname = \"x\"", "ALR0003: rule \"x\" looks at nothing · Give it when = \"a condition over metrics\", or sql = \"SELECT …\"."),
-        ("[[rules]]\nname = \"x\"\nwhen = \"lag > 1 for 5m\"\nfor = \"1m\"", "ALR0003: rule \"x\" says twice how long it must last · Write it at the end of the condition, or as for = \"5m\"."),
+        (
+            "[[rules]]\nname = \"x\"\nwhen = \"lag > 1 for 5m\"\nfor = \"1m\"",
+            "ALR0003: rule \"x\" says twice how long it must last · Write it at the end of the condition, or as for = \"5m\".",
+        ),
         ("[[rules]]\nname = \"x\"\nwhen = \"lag > 1\"\nseverity = \"high\"", "ALR0003: rule \"x\": there is no severity \"high\" · Write P0, P1, P2 or P3."),
         ("[[rules]]\nname = \"x\"\nwhen = \"lag > 1\"\nroutes = [\"logg\"]", "ALR0003: rule \"x\" goes to route \"logg\", which is not there · Did you mean \"log\"?"),
-        ("[[rules]]\nname = \"x\"\nsql = \"SELECT 1 AS n\"\nwhen = \"rate(n[5m]) > 1\"", "ALR0003: rule \"x\": the rows of a query have no past to look back on · Compute the change in the query itself, or use a metric."),
-        ("[routes.a]\ntype = \"pagerduty\"\nrouting_key = \"${UNSET}\"", "ALR0005: [alerts.routes.a] routing_key: variable UNSET is not set · Set it in the environment, or give a default: ${UNSET:-value}."),
+        (
+            "[[rules]]\nname = \"x\"\nsql = \"SELECT 1 AS n\"\nwhen = \"rate(n[5m]) > 1\"",
+            "ALR0003: rule \"x\": the rows of a query have no past to look back on · Compute the change in the query itself, or use a metric.",
+        ),
+        (
+            "[routes.a]\ntype = \"pagerduty\"\nrouting_key = \"${UNSET}\"",
+            "ALR0005: [alerts.routes.a] routing_key: variable UNSET is not set · Set it in the environment, or give a default: ${UNSET:-value}.",
+        ),
         ("[routes.a]\ntype = \"slack\"\nurl = \"hooks.slack.com/x\"", "ALR0004: route \"a\": url is not an address · Write it as https://host/path."),
-        ("[routes.a]\ntype = \"email\"\nurl = \"smtp://h\"\nfrom = \"nobody\"\nto = [\"a@b.c\"]", "ALR0004: route \"a\": from: \"nobody\" is not a mail address · Write it as name@example.com or Name <name@example.com>."),
+        (
+            "[routes.a]\ntype = \"email\"\nurl = \"smtp://h\"\nfrom = \"nobody\"\nto = [\"a@b.c\"]",
+            "ALR0004: route \"a\": from: \"nobody\" is not a mail address · Write it as name@example.com or Name <name@example.com>.",
+        ),
         ("[routes.a]\ntype = \"log\"\nseverities = [\"P9\"]", "ALR0004: route \"a\": there is no severity \"P9\" · Write P0, P1, P2 or P3."),
         ("[routes.a]\ntype = \"log\"\nrules = [\"skeww\"]", "ALR0004: route \"a\" wants rule \"skeww\", which is not there · Did you mean \"skew\"?"),
     ];

@@ -150,7 +150,15 @@ fn silenced(project: &Project, arguments: SilenceArguments, format: Format) -> R
             let labels: Vec<String> = silence.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
             let optional = |text: Option<String>| text.map_or(Cell::Null, Cell::Text);
             let (alert, rule) = (optional(silence.alert), optional(silence.rule));
-            sheet.push(vec![Cell::text(silence.id), Cell::time(Some(silence.until)), alert, rule, Cell::text(labels.join(" ")), Cell::text(silence.by), Cell::text(silence.reason)]);
+            sheet.push(vec![
+                Cell::text(silence.id),
+                Cell::time(Some(silence.until)),
+                alert,
+                rule,
+                Cell::text(labels.join(" ")),
+                Cell::text(silence.by),
+                Cell::text(silence.reason),
+            ]);
         }
         return show(&sheet, format, "silence");
     }

@@ -16,8 +16,8 @@ use watershed_engine::run::Outcome;
 use watershed_types::{Error, Result};
 
 use crate::api::{Server, bind};
-use crate::observe::Observers;
 use crate::arguments::{Format, UpArguments};
+use crate::observe::Observers;
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::session::{RunOptions, Session, begin, close_on_signals, runtime};

@@ -53,7 +53,8 @@ impl Ask for ProjectAsk {
         let columns = schema.fields().iter().map(|field| field.name().clone()).collect();
         let mut rows = Vec::new();
         for batch in &batches {
-            let cells: Vec<Vec<Cell>> = batch.columns().iter().map(cells).collect::<std::result::Result<_, _>>().map_err(|e| failed("the answer cannot be read".to_owned()).caused_by(e))?;
+            let cells: Vec<Vec<Cell>> =
+                batch.columns().iter().map(cells).collect::<std::result::Result<_, _>>().map_err(|e| failed("the answer cannot be read".to_owned()).caused_by(e))?;
             rows.extend((0..batch.num_rows()).take(ROWS - rows.len()).map(|row| cells.iter().map(|column| column[row].clone()).collect()));
         }
         Ok(Rows { columns, rows })

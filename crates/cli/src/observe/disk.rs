@@ -24,7 +24,9 @@ pub fn set(places: &[(&'static str, PathBuf)]) {
                 metrics::gauge!("watershed_disk_size_bytes", "place" => *name).set(size);
                 metrics::gauge!("watershed_disk_free_bytes", "place" => *name).set(free);
             }
-            None if !TOLD.swap(true, Ordering::Relaxed) => tracing::warn!(place = name, "`df` does not say how much room there is; nobody will be told when the disk is nearly full"),
+            None if !TOLD.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(place = name, "`df` does not say how much room there is; nobody will be told when the disk is nearly full")
+            }
             None => {}
         }
     }

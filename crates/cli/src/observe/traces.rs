@@ -42,7 +42,8 @@ pub fn start(project: &Project) -> Result<Option<Traces>> {
         (None, None, None) => return Ok(None),
     };
     let exporter = SpanExporter::builder().with_http().with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build();
-    let exporter = exporter.map_err(|e| Error::unavailable("CLI0102", "traces cannot be exported").hint("Is [telemetry] otlp_endpoint right? Without it nothing is traced.").caused_by(e))?;
+    let exporter =
+        exporter.map_err(|e| Error::unavailable("CLI0102", "traces cannot be exported").hint("Is [telemetry] otlp_endpoint right? Without it nothing is traced.").caused_by(e))?;
     let resource = Resource::builder().with_service_name("watershed").with_attribute(KeyValue::new("watershed.pipeline", project.name())).build();
     let sampler = Sampler::TraceIdRatioBased(settings.trace_sample);
     let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_sampler(sampler).with_resource(resource).build();

@@ -19,10 +19,10 @@ use watershed_ports::{Clock, CommitOutcome, Sink, Staged};
 use watershed_protocol::{CommitRecord, FORMAT, LedgerRow, Manifest, OperatorState, SinkReceipt, SourceProgress, TickRecord};
 use watershed_types::{Certainty, Epoch, Error, Generation, Kind, Result};
 
+use super::figures;
 use super::outbox::parts;
 use super::outside::{Landed, Outside, waiting};
 use super::patience::Patience;
-use super::figures;
 use super::spool::{Spool, Taken};
 use super::trace::{EpochTrace, Step, tell};
 use crate::checkpoint::{Checkpoint, KeepStaged, write_state};
@@ -148,8 +148,7 @@ impl Committer {
     /// Commits, and tells whoever draws epochs how that went.
     fn traced(&mut self, job: CommitJob) -> Result<Committed> {
         let records = job.ticks.iter().map(|tick| tick.records).sum();
-        let mut trace =
-            EpochTrace { pipeline: self.checkpoint.metadata.pipeline.clone(), epoch: job.epoch.0, generation: self.generation.0, records, ..EpochTrace::default() };
+        let mut trace = EpochTrace { pipeline: self.checkpoint.metadata.pipeline.clone(), epoch: job.epoch.0, generation: self.generation.0, records, ..EpochTrace::default() };
         let now = self.clock.now_micros();
         trace.steps.push(Step { name: "open", started_at: job.ticks.first().map_or(now, |tick| tick.at), ended_at: now, rows: Some(records), ..Step::default() });
         let result = self.commit(job, &mut trace.steps);

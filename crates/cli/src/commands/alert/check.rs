@@ -34,7 +34,8 @@ pub fn run(project: &Project, format: Format) -> Result<u8> {
                 std::thread::sleep(BETWEEN);
             }
             let text = runtime.block_on(fetch(&address)).map_err(|e| {
-                Error::unavailable("CLI0104", format!("the running process does not give its metrics at {address}: {e}")).hint("Is it starting or stopping? `watershed status` tells.")
+                Error::unavailable("CLI0104", format!("the running process does not give its metrics at {address}: {e}"))
+                    .hint("Is it starting or stopping? `watershed status` tells.")
             })?;
             at = chrono::Utc::now().timestamp_micros();
             let now = Samples::new(read(&text).0);
