@@ -13,6 +13,7 @@ pub struct Request {
     pub path: String,
     pub headers: BTreeMap<String, String>,
     pub body: String,
+    pub raw: Vec<u8>,
     pub answered: u16,
 }
 
@@ -96,7 +97,7 @@ fn serve(stream: &TcpStream, seen: &Mutex<Vec<Request>>, answers: &Answers) -> s
     let (status, more) = {
         let mut seen = seen.lock().expect("no panic");
         let (status, more) = answers(seen.len());
-        seen.push(Request { path, headers, body: String::from_utf8_lossy(&body).into_owned(), answered: status });
+        seen.push(Request { path, headers, body: String::from_utf8_lossy(&body).into_owned(), raw: body, answered: status });
         (status, more)
     };
     let mut stream = stream;
