@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -112,6 +113,7 @@ pub struct Page {
 #[derive(Debug, Clone)]
 pub struct Book {
     page: Arc<RwLock<Page>>,
+    revision: Arc<AtomicU64>,
     marks: Marks,
 }
 
@@ -136,8 +138,22 @@ pub(crate) fn page_file(alerts: &Path) -> PathBuf {
 }
 
 impl Book {
-    pub(crate) fn new(page: Arc<RwLock<Page>>, marks: Marks) -> Book {
-        Book { page, marks }
+    pub(crate) fn new(page: Page, marks: Marks) -> Book {
+        Book { page: Arc::new(RwLock::new(page)), revision: Arc::new(AtomicU64::new(0)), marks }
+    }
+
+    /// Shows what a look came to.
+    pub(crate) fn put(&self, page: Page) {
+        let mut shown = self.page.write();
+        if shown.alerts != page.alerts || shown.history != page.history || shown.rules != page.rules {
+            self.revision.fetch_add(1, Ordering::Relaxed);
+        }
+        *shown = page;
+    }
+
+    /// Grows with every change, so that nobody reads what they know.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Relaxed)
     }
 
     /// What a process wrote down last; for commands that look from outside.
@@ -151,7 +167,7 @@ impl Book {
             return Err(error);
         }
         mark(&mut page, &said, now);
-        Ok(Book { page: Arc::new(RwLock::new(page)), marks })
+        Ok(Book::new(page, marks))
     }
 
     /// The alerts that pend or fire, the worst first.
@@ -255,7 +271,9 @@ impl Book {
     fn refresh(&self) {
         let at = now();
         let (said, _) = self.marks.read(at);
-        mark(&mut self.page.write(), &said, at);
+        let mut page = self.page.read().clone();
+        mark(&mut page, &said, at);
+        self.put(page);
     }
 }
 

@@ -78,6 +78,7 @@ impl Courier {
             metrics::counter!("watershed_alert_messages_total", "route" => self.outbox.route().to_owned(), "outcome" => "dropped").increment(1);
             tracing::error!(route = self.outbox.route(), alert = dropped, "too many messages wait for this route; the oldest superfluous one was dropped");
         }
+        metrics::gauge!("watershed_alert_messages_waiting", "route" => self.outbox.route().to_owned()).set(self.outbox.len() as f64);
         // Full means that it will look anyway.
         let _ = self.wake.try_send(());
         Ok(())

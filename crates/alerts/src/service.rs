@@ -17,7 +17,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use parking_lot::RwLock;
 use watershed_types::{Error, Result};
 
 use crate::book::{Book, Page, folder, now, page_file};
@@ -77,8 +76,8 @@ impl Service {
             }
             couriers.insert(name.clone(), Courier::start(opened.outbox, route.target.clone(), options.pauses)?);
         }
+        warn_of_orphans(&alerts, &couriers);
         let couriers = Arc::new(couriers);
-        let page = Arc::new(RwLock::new(Page::default()));
         let marks = Marks::of(&alerts);
         let (answered, answers) = unbounded();
         if let Some(ask) = options.ask {
@@ -87,9 +86,18 @@ impl Service {
         let memory_file = alerts.join("memory.json");
         let evaluator = Evaluator::new(&options.project, options.plan, remembered(&memory_file));
         let (stop, stopped) = bounded(1);
-        let book = Book::new(Arc::clone(&page), marks.clone());
-        let looking =
-            Looking { evaluator, metrics: options.metrics, answers, couriers: Arc::clone(&couriers), marks, page, memory_file, page_file: page_file(&alerts), page_written: None };
+        let book = Book::new(Page::default(), marks.clone());
+        let looking = Looking {
+            evaluator,
+            metrics: options.metrics,
+            answers,
+            couriers: Arc::clone(&couriers),
+            marks,
+            book: book.clone(),
+            memory_file,
+            page_file: page_file(&alerts),
+            page_written: None,
+        };
         let thread = std::thread::Builder::new().name("alerts".to_owned()).spawn(move || looking.run(&stopped));
         let thread = thread.map_err(|e| Error::unavailable("ALR0006", "the alerts' thread cannot be started").caused_by(e))?;
         Ok(Service { book, couriers, stop, thread: Some(thread) })
@@ -114,6 +122,17 @@ impl Service {
         }
         if let Ok(couriers) = Arc::try_unwrap(self.couriers) {
             couriers.into_values().for_each(|courier| courier.finish(until));
+        }
+    }
+}
+
+/// Messages of routes that are gone stay where they are, and the log says so.
+fn warn_of_orphans(alerts: &std::path::Path, couriers: &BTreeMap<String, Courier>) {
+    let Ok(folders) = std::fs::read_dir(alerts.join("outbox")) else { return };
+    for folder in folders.flatten().filter(|folder| folder.file_name().to_str().is_none_or(|name| !couriers.contains_key(name))) {
+        let waiting = files::list(&folder.path()).map_or(0, |files| files.len());
+        if waiting > 0 {
+            tracing::warn!(folder = %folder.path().display(), waiting, "messages wait for a route that is not there any more; bring it back, or remove the folder");
         }
     }
 }
@@ -163,7 +182,7 @@ struct Looking {
     answers: Receiver<Answer>,
     couriers: Arc<BTreeMap<String, Courier>>,
     marks: Marks,
-    page: Arc<RwLock<Page>>,
+    book: Book,
     memory_file: PathBuf,
     page_file: PathBuf,
     page_written: Option<Error>,
@@ -230,7 +249,7 @@ impl Looking {
             tracing::error!(error = %error.report(), "`watershed alert list` will not show what is new");
         }
         self.page_written = written;
-        *self.page.write() = page;
+        self.book.put(page);
     }
 }
 

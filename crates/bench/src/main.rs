@@ -6,6 +6,7 @@
 mod ceiling;
 mod kafka;
 mod latency;
+mod observe;
 mod process;
 mod workload;
 
@@ -17,11 +18,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
+    let only = std::env::var("WATERSHED_BENCH_ONLY").ok();
     let (Some(binary), rows) = (arguments.next(), arguments.next().and_then(|n| n.parse().ok()).unwrap_or(4_000_000)) else {
         eprintln!("usage: watershed-bench PATH-TO-WATERSHED [ROWS [FOLDER-TO-KEEP]]");
         return ExitCode::from(2);
     };
-    match run(Path::new(&binary), rows, arguments.next().map(PathBuf::from)) {
+    match run(Path::new(&binary), rows, arguments.next().map(PathBuf::from), only.as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -30,12 +32,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(binary: &Path, rows: u64, keep: Option<PathBuf>) -> std::io::Result<()> {
+fn run(binary: &Path, rows: u64, keep: Option<PathBuf>, only: Option<&str>) -> std::io::Result<()> {
+    let measure = |folder: &Path| match only {
+        Some("watched") => observe::measure(binary, &folder.join("watched"), rows),
+        _ => measure(binary, rows, folder),
+    };
     if let Some(folder) = keep {
-        return measure(binary, rows, &folder);
+        return measure(&folder);
     }
     let folder: PathBuf = std::env::temp_dir().join(format!("watershed-bench-{}", std::process::id()));
-    let result = measure(binary, rows, &folder);
+    let result = measure(&folder);
     let _ = std::fs::remove_dir_all(&folder);
     result
 }
@@ -75,5 +81,6 @@ fn measure(binary: &Path, rows: u64, folder: &Path) -> std::io::Result<()> {
     println!("first row   {:.0} ms after the start of the process, with an empty checkpoint", first.last_event["first_row_seconds"].as_f64().unwrap_or(0.0) * 1e3);
     process::kill_and_restart(binary, folder)?;
     latency::http(binary, &folder.join("http"))?;
+    observe::measure(binary, &folder.join("watched"), rows.min(2_000_000))?;
     kafka::measure(binary, folder, rows.min(2_000_000), rate)
 }

@@ -1,11 +1,13 @@
 //! Messages on their way: receivers that are down, slow, choosy, and a process that is killed.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod};
 use watershed_alerts::message::{Action, FORMAT, Message, Told};
 use watershed_alerts::outbox::Outbox;
 use watershed_alerts::sample::Labels;
@@ -127,8 +129,8 @@ fn a_signed_message_can_be_checked_and_what_is_refused_for_good_does_not_block()
     assert_eq!(requests[1].headers["x-watershed-delivery"], requests[2].headers["x-watershed-delivery"], "sent again under the same id");
     let (time, signature) = requests[2].headers["x-watershed-signature"].split_once(",v1=").expect("two parts");
     let mut signed = Command::new("openssl").args(["dgst", "-sha256", "-hmac", "s3cr3t-key", "-hex"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("openssl");
-    let message = format!("{}.{}", time.trim_start_matches("t="), requests[2].body);
-    std::io::Write::write_all(&mut signed.stdin.take().expect("its input"), message.as_bytes()).expect("it reads");
+    let message = [format!("{}.", time.trim_start_matches("t=")).as_bytes(), &requests[2].raw].concat();
+    signed.stdin.take().expect("its input").write_all(&message).expect("it reads");
     let expected = String::from_utf8(signed.wait_with_output().expect("its end").stdout).expect("text");
     assert!(expected.trim().ends_with(signature), "{expected} {signature}");
     wait("all have left", || (running.routes()["hook"].waiting == 0).then_some(()));
@@ -267,4 +269,57 @@ fn a_full_outbox_drops_what_is_superfluous_and_a_damaged_letter_is_put_aside() {
     }
     assert_eq!(left, [("b".to_owned(), 3), ("d".to_owned(), 5)]);
     assert_eq!(std::fs::read_dir(work.path().join("failed/r")).expect("a folder").count(), 1);
+}
+
+/// A server with a certificate for `localhost` that nobody but its own file vouches for; it answers one request with 200.
+fn tls_server(folder: &Path) -> (String, std::thread::JoinHandle<bool>) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).expect("is written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("is written");
+    let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls_server()).expect("TLS");
+    acceptor.set_private_key_file(&key, SslFiletype::PEM).expect("a key");
+    acceptor.set_certificate_chain_file(&certificate).expect("a certificate");
+    let acceptor = acceptor.build();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("https://localhost:{}/in", listener.local_addr().expect("its address").port());
+    let answered = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("somebody comes");
+        let Ok(mut stream) = acceptor.accept(stream) else { return false };
+        let mut seen = vec![];
+        let mut buffer = [0; 4096];
+        while !seen.ends_with(b"}") {
+            let read = stream.read(&mut buffer).expect("it reads");
+            seen.extend_from_slice(&buffer[..read]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").is_ok()
+    });
+    (url, answered)
+}
+
+/// Not a test of its own: it trusts whom its environment names.
+#[test]
+fn child_that_trusts() {
+    let Ok(url) = std::env::var("ALERTS_CHILD_TLS") else { return };
+    send_test(&plan(&format!("[routes.hook]\ntype = \"webhook\"\nurl = \"{url}\"\n")), "shop", "hook").expect("it arrives");
+}
+
+#[test]
+fn messages_go_by_tls_to_whom_the_machine_trusts_and_to_nobody_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (url, answered) = tls_server(folder.path());
+    let child = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "delivery::child_that_trusts"])
+        .env("ALERTS_CHILD_TLS", &url)
+        .env("SSL_CERT_FILE", folder.path().join("certificate.pem"))
+        .output()
+        .expect("it runs");
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    assert!(answered.join().expect("no panic"));
+
+    let (url, answered) = tls_server(folder.path());
+    let stranger = plan(&format!("[routes.hook]\ntype = \"webhook\"\nurl = \"{url}\"\n"));
+    let refused = send_test(&stranger, "shop", "hook").expect_err("nobody vouches for it");
+    assert_eq!(refused.code(), "ALR0008", "{}", refused.report());
+    assert!(!answered.join().expect("no panic"), "nothing was said to it");
 }

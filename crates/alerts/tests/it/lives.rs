@@ -172,3 +172,109 @@ fn a_rule_that_is_gone_takes_its_alerts_with_it() {
     assert_eq!(look(&mut evaluator, 100, &lag(500, 0), &said), ["all resolve P1 [] [orders]"]);
     assert_eq!(evaluator.page(&said, 100 * S).alerts, []);
 }
+
+/// Makes the metrics of the n-th look, ten seconds apart.
+type Makes = Box<dyn Fn(u64) -> String>;
+
+/// What each default rule is about, and the like that is nothing: series for every look.
+fn symptoms() -> Vec<(&'static str, Makes, Makes)> {
+    fn make(text: impl Fn(u64) -> String + 'static) -> Makes {
+        Box::new(text)
+    }
+    let gauge = |bad: &'static str, good: &'static str| (make(move |_| bad.to_owned()), make(move |_| good.to_owned()));
+    let rates = |name: &'static str, bad: u64, good: u64, of: &'static str| {
+        let text = move |part: u64| move |n: u64| format!("{name} {}\n{of} {}\n", n * part, n * 1_000);
+        (make(text(bad)), make(text(good)))
+    };
+    let buckets = |slow: u64| {
+        move |n: u64| {
+            let bucket = |le: &str, count: u64| format!("watershed_latency_seconds_bucket{{stage=\"committed\",le=\"{le}\"}} {count}\n");
+            format!("{}{}{}", bucket("60", n * (100 - slow)), bucket("120", n * 100), bucket("+Inf", n * 100))
+        }
+    };
+    // Half of it NULL from the 200th look on, or always.
+    let nulls = |always: bool| {
+        move |n: u64| {
+            let nulls = if always { n * 50 } else { n.saturating_sub(200) * 50 };
+            format!("watershed_column_nulls_total{{table=\"t\",column=\"c\"}} {nulls}\nwatershed_table_rows_total{{table=\"t\"}} {}\n", n * 100)
+        }
+    };
+    let row = |name, (bad, good)| (name, bad, good);
+    vec![
+        row("stopped", gauge("watershed_pipeline_failed 1", "watershed_pipeline_failed 0")),
+        row(
+            "checkpoint-failing",
+            (
+                make(|_| "watershed_epoch_sealed 5\nwatershed_epoch_committed 4\nwatershed_epochs_total 4".to_owned()),
+                make(|n| format!("watershed_epoch_sealed {}\nwatershed_epoch_committed {n}\nwatershed_epochs_total {n}", n + 1)),
+            ),
+        ),
+        row(
+            "records-lost",
+            (make(|n| format!("watershed_source_lost_records_total{{source=\"s\"}} {}", n / 3)), make(|_| "watershed_source_lost_records_total{source=\"s\"} 7".to_owned())),
+        ),
+        row("verify-failed", gauge("watershed_verify_failures 2", "watershed_verify_failures 0")),
+        row("sink-down", gauge("watershed_sink_unavailable{sink=\"w\"} 1", "watershed_sink_unavailable{sink=\"w\"} 0")),
+        row(
+            "lag-growing",
+            gauge(
+                "watershed_source_lag_records{source=\"s\"} 200000\nwatershed_source_falling_behind{source=\"s\"} 1",
+                "watershed_source_lag_records{source=\"s\"} 200000\nwatershed_source_falling_behind{source=\"s\"} 0",
+            ),
+        ),
+        row("quarantine-rate", rates("watershed_quarantine_rows_total{table=\"t\",reason=\"schema\"}", 20, 5, "watershed_source_records_total{source=\"s\"}")),
+        row("latency-objective", (make(buckets(5)), make(buckets(0)))),
+        row(
+            "state-growth",
+            gauge(
+                "watershed_state_bytes{operator=\"a\"} 50\nwatershed_state_bytes{operator=\"b\"} 40\nwatershed_state_budget_bytes 100",
+                "watershed_state_bytes{operator=\"a\"} 50\nwatershed_state_budget_bytes 100",
+            ),
+        ),
+        row(
+            "disk-nearly-full",
+            gauge(
+                "watershed_disk_free_bytes{place=\"lake\"} 5\nwatershed_disk_size_bytes{place=\"lake\"} 100",
+                "watershed_disk_free_bytes{place=\"lake\"} 50\nwatershed_disk_size_bytes{place=\"lake\"} 100",
+            ),
+        ),
+        row(
+            "backpressure",
+            (make(|n| format!("watershed_backpressure_seconds_sum{{sink=\"w\"}} {}", n * 8)), make(|n| format!("watershed_backpressure_seconds_sum{{sink=\"w\"}} {}", n * 2))),
+        ),
+        row(
+            "slow-epochs",
+            (
+                make(|n| format!("watershed_epoch_duration_seconds_sum {}\nwatershed_epoch_duration_seconds_count {n}", n * 90)),
+                make(|n| format!("watershed_epoch_duration_seconds_sum {}\nwatershed_epoch_duration_seconds_count {n}", n * 10)),
+            ),
+        ),
+        row("no-data", (make(|_| "watershed_source_records_total{source=\"s\"} 700".to_owned()), make(|n| format!("watershed_source_records_total{{source=\"s\"}} {n}")))),
+        row(
+            "duplicate-rate",
+            rates("watershed_ledger_rows_total{table=\"t\",source=\"s\",fate=\"duplicate\"}", 400, 50, "watershed_ledger_rows_total{table=\"t\",source=\"s\",fate=\"read\"}"),
+        ),
+        row("null-rate", (make(nulls(false)), make(nulls(true)))),
+        row("skew", gauge("watershed_source_partition_skewed{source=\"s\",partition=\"1\"} 1", "watershed_source_partition_skewed{source=\"s\",partition=\"1\"} 0")),
+    ]
+}
+
+#[test]
+fn each_default_rule_fires_on_its_symptom_and_not_on_the_like_of_it() {
+    let symptoms = symptoms();
+    assert_eq!(symptoms.iter().map(|s| s.0).collect::<Vec<_>>(), watershed_alerts::defaults::DEFAULTS.iter().map(|d| d.name).collect::<Vec<_>>());
+    for (rule, bad, good) in &symptoms {
+        for (makes, fires) in [(bad, true), (good, false)] {
+            let mut evaluator = Evaluator::new("p", plan(""), Memory::default());
+            let mut fired = vec![];
+            for n in 0..360 {
+                let samples = Samples::new(read(&makes(n)).0);
+                let messages = evaluator.look(View { at: n as i64 * 10 * S, samples: Some(&samples), answers: HashMap::new(), said: &Said::default() }).messages;
+                fired.extend(messages.into_iter().filter(|(_, m)| m.action.as_str() == "trigger").flat_map(|(_, m)| m.firing));
+            }
+            let mine: Vec<_> = fired.iter().filter(|told| told.rule == *rule).collect();
+            assert_eq!(mine.len(), usize::from(fires), "{rule} fires once on its symptom, never on its like: {fired:?}");
+            assert!(mine.iter().all(|told| !told.summary.contains("{{")), "every place is filled in: {mine:?}");
+        }
+    }
+}
