@@ -7,6 +7,7 @@ mod ceiling;
 mod hot;
 mod kafka;
 mod latency;
+mod observe;
 mod process;
 mod proxy;
 mod reads;
@@ -22,9 +23,9 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The figures by name, in the order they are measured. `kafka` needs `files` for its share.
-const FIGURES: [&str; 9] = ["files", "http", "kafka", "postgres", "upsert", "redis", "readable", "sinks", "reads"];
+const FIGURES: [&str; 10] = ["files", "http", "watched", "kafka", "postgres", "upsert", "redis", "readable", "sinks", "reads"];
 const USAGE: &str =
-    "usage: watershed-bench PATH-TO-WATERSHED [ROWS [FOLDER-TO-KEEP]] [--only NAME,NAME…]\n       names: files, http, kafka, postgres, upsert, redis, readable, sinks, reads";
+    "usage: watershed-bench PATH-TO-WATERSHED [ROWS [FOLDER-TO-KEEP]] [--only NAME,NAME…]\n       names: files, http, watched, kafka, postgres, upsert, redis, readable, sinks, reads";
 
 /// What the command line says.
 struct Arguments {
@@ -84,6 +85,9 @@ fn figures(arguments: &Arguments, folder: &Path) -> std::io::Result<()> {
     let from_files = if wanted("files") || wanted("kafka") { Some(files(binary, *rows, folder)?) } else { None };
     if wanted("http") {
         latency::http(binary, &at("http"))?;
+    }
+    if wanted("watched") {
+        observe::measure(binary, &at("watched"), (*rows).min(2_000_000))?;
     }
     if let Some(from_files) = from_files.filter(|_| wanted("kafka")) {
         kafka::measure(binary, folder, (*rows).min(2_000_000), from_files)?;

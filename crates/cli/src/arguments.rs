@@ -58,6 +58,8 @@ pub enum Command {
     Checkpoint(CheckpointArguments),
     /// Look at rows that were refused, and send them round again.
     Quarantine(QuarantineArguments),
+    /// Look at alerts, silence them, and see that their messages arrive.
+    Alert(AlertArguments),
     /// Simulated transactions through the whole pipeline, for a first look.
     Demo(DemoArguments),
     /// Send simulated transactions to a Kafka topic, at a rate or as fast as it goes.
@@ -240,6 +242,85 @@ pub enum QuarantineAction {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct AlertArguments {
+    #[command(flatten)]
+    pub project: ProjectArgument,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = Format::Table, global = true)]
+    pub format: Format,
+    #[command(subcommand)]
+    pub action: AlertAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AlertAction {
+    /// Alerts that pend or fire.
+    List {
+        /// What happened lately instead.
+        #[arg(long)]
+        history: bool,
+    },
+    /// Every rule, its condition and its runbook.
+    Rules {
+        /// As a rules file of Prometheus.
+        #[arg(long)]
+        prometheus: bool,
+    },
+    /// Look at every rule once, now, and say what it finds; nobody is told.
+    Check,
+    /// Send a message to each route, to see that it arrives.
+    Test {
+        /// Only to this route.
+        #[arg(long, value_name = "NAME")]
+        route: Option<String>,
+    },
+    /// No messages of some alerts for a while.
+    Silence(SilenceArguments),
+    /// Say that somebody has an alert in hand: it is not repeated.
+    Ack {
+        /// Its id, from `watershed alert list`.
+        id: String,
+        /// What to tell the others.
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// Print what a default rule means and what to do.
+    Runbook {
+        /// Such as lag-growing.
+        rule: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct SilenceArguments {
+    /// Alerts of this rule.
+    #[arg(long)]
+    pub rule: Option<String>,
+    /// One alert, by its id.
+    #[arg(long, value_name = "ID")]
+    pub alert: Option<String>,
+    /// Alerts with this label; several must all fit.
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+    /// For how long.
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, default_value = "1h")]
+    pub lasting: std::time::Duration,
+    /// Why.
+    #[arg(long, default_value = "")]
+    pub reason: String,
+    /// Show silences instead.
+    #[arg(long, conflicts_with_all = ["rule", "alert", "labels", "end"])]
+    pub list: bool,
+    /// End a silence instead, by its id.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["rule", "alert", "labels"])]
+    pub end: Option<String>,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| "give a label as name=value".to_owned())
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod adapters;
 mod api;
 mod arguments;
 mod commands;
+mod observe;
 mod output;
 mod progress;
 mod project;

@@ -26,6 +26,8 @@ pub struct Settings {
     pub engine: EngineSettings,
     pub storage: StorageSettings,
     pub serve: ServeSettings,
+    pub alerts: watershed_alerts::Settings,
+    pub telemetry: TelemetrySettings,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -119,6 +121,23 @@ pub struct ServeSettings {
 impl Default for ServeSettings {
     fn default() -> Self {
         Self { listen: "127.0.0.1:8080".to_owned() }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetrySettings {
+    /// Off: no metric is kept, and no rule over metrics can hold.
+    pub metrics: bool,
+    /// Where traces of epochs go, such as http://127.0.0.1:4318; OTEL_EXPORTER_OTLP_ENDPOINT without it.
+    pub otlp_endpoint: Option<String>,
+    /// The share of epochs that are traced, from 0 to 1.
+    pub trace_sample: f64,
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self { metrics: true, otlp_endpoint: None, trace_sample: 1.0 }
     }
 }
 

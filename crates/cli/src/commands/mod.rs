@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod alert;
 mod checkpoint;
 mod demo;
 mod explain;
@@ -30,6 +31,7 @@ pub fn run(arguments: Arguments, started: Instant) -> Result<u8> {
         Command::Verify(a) => verify::run(a),
         Command::Status(a) => status::run(a),
         Command::Checkpoint(a) => checkpoint::run(a),
+        Command::Alert(a) => alert::run(a),
         Command::Quarantine(a) => quarantine::run(a, started),
         Command::Demo(a) => demo::run(a, started),
         Command::Produce(a) => produce::run(*a),

@@ -17,6 +17,7 @@ use watershed_types::{Error, Result};
 
 use crate::api::{Server, bind};
 use crate::arguments::{Format, UpArguments};
+use crate::observe::Observers;
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::session::{RunOptions, Session, begin, close_on_signals, runtime};
@@ -46,6 +47,7 @@ pub struct Running {
     pub session: Session,
     server: Server,
     run_file: RunFile,
+    observers: Observers,
 }
 
 impl Running {
@@ -54,13 +56,14 @@ impl Running {
         // Who runs already says more than that its port is taken.
         drop(project.lock()?);
         let listener = bind(listen)?;
+        let prepared = Observers::prepare(project)?;
         let tables = project.definitions()?.tables.iter().map(|t| t.name.clone()).collect();
         let mut session = begin(project, runtime, RunOptions { rebuild, ..RunOptions::default() }, started)?;
         let readable = std::mem::take(&mut session.readable);
         let served = reads(project, runtime, &session, readable).and_then(|reads| Server::start(listener, &session.handle, session.adapters.logs(), tables, reads));
         let written = served.and_then(|server| Ok((RunFile::write(project, server.address)?, server)));
-        match written {
-            Ok((run_file, server)) => Ok(Running { session, server, run_file }),
+        match written.and_then(|(run_file, server)| Ok((run_file, server, prepared.start(project, &session.handle.status)?))) {
+            Ok((run_file, server, observers)) => Ok(Running { session, server, run_file, observers }),
             Err(error) => {
                 session.handle.stop();
                 let _ = session.handle.join();
@@ -83,9 +86,10 @@ impl Running {
 
     /// Waits until the pipeline has ended; then the rest ends too.
     pub fn end(self, progress: Progress) -> Result<Outcome> {
-        let Running { session, server, run_file } = self;
+        let Running { session, server, run_file, observers } = self;
         let outcome = session.handle.join();
         progress.finish();
+        observers.finish();
         server.stop();
         drop(run_file);
         outcome

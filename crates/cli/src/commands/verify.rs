@@ -66,6 +66,7 @@ pub fn run(arguments: VerifyArguments) -> Result<u8> {
     if findings.is_empty() {
         return Err(Error::internal("CLI0067", "nothing was checked"));
     }
+    crate::observe::note_verify(&project, findings.iter().filter(|f| f.failed()).count());
     report(&findings, arguments.format)
 }
 

@@ -1,5 +1,6 @@
 //! The whole of it from outside: projects on disk, the `watershed` binary, its tables read back.
 
+mod alerts;
 mod crash;
 mod faults;
 mod goldens;
@@ -8,6 +9,9 @@ mod kafka;
 mod proxy;
 mod python;
 mod redshift;
+#[path = "../../../alerts/tests/it/receivers.rs"]
+#[allow(dead_code, reason = "shared with the tests of the alerts, which use all of it")]
+mod receivers;
 mod serve;
 mod servers;
 mod simulation;

@@ -19,10 +19,12 @@ use watershed_ports::{Clock, CommitOutcome, Sink, Staged};
 use watershed_protocol::{CommitRecord, FORMAT, LedgerRow, Manifest, OperatorState, SinkReceipt, SourceProgress, TickRecord};
 use watershed_types::{Certainty, Epoch, Error, Generation, Kind, Result};
 
+use super::figures;
 use super::outbox::parts;
 use super::outside::{Landed, Outside, waiting};
 use super::patience::Patience;
 use super::spool::{Spool, Taken};
+use super::trace::{EpochTrace, Step, tell};
 use crate::checkpoint::{Checkpoint, KeepStaged, write_state};
 use crate::failpoint::reach;
 
@@ -112,7 +114,7 @@ impl CommitThread {
         let (done, results) = bounded(16);
         let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(move || {
             for job in queue {
-                let result = committer.commit(job);
+                let result = committer.traced(job);
                 let failed = result.is_err();
                 if done.send(result).is_err() || failed {
                     return;
@@ -143,8 +145,26 @@ impl Drop for CommitThread {
 }
 
 impl Committer {
-    fn commit(&mut self, job: CommitJob) -> Result<Committed> {
+    /// Commits, and tells whoever draws epochs how that went.
+    fn traced(&mut self, job: CommitJob) -> Result<Committed> {
+        let records = job.ticks.iter().map(|tick| tick.records).sum();
+        let mut trace = EpochTrace { pipeline: self.checkpoint.metadata.pipeline.clone(), epoch: job.epoch.0, generation: self.generation.0, records, ..EpochTrace::default() };
+        let now = self.clock.now_micros();
+        trace.steps.push(Step { name: "open", started_at: job.ticks.first().map_or(now, |tick| tick.at), ended_at: now, rows: Some(records), ..Step::default() });
+        let result = self.commit(job, &mut trace.steps);
+        trace.error = result.as_ref().err().map(|error| format!("{}: {}", error.code(), error.message()));
+        tell(trace);
+        result
+    }
+
+    fn commit(&mut self, job: CommitJob, steps: &mut Vec<Step>) -> Result<Committed> {
         let started = Instant::now();
+        let mut from = self.clock.now_micros();
+        let mut step = |name, clock: &dyn Clock, steps: &mut Vec<Step>| {
+            let until = clock.now_micros();
+            steps.push(Step { name, started_at: from, ended_at: until, ..Step::default() });
+            from = until;
+        };
         let mut staged: BTreeMap<String, Vec<Staged>> = BTreeMap::new();
         for (sink, answers) in job.seals {
             let mut parts = Vec::new();
@@ -156,6 +176,7 @@ impl Committer {
                 staged.insert(sink, parts);
             }
         }
+        step("seal", self.clock.as_ref(), steps);
         reach("after_seal");
         for snapshot in &job.snapshots {
             self.extend_chain(job.epoch, snapshot)?;
@@ -180,8 +201,9 @@ impl Committer {
             ledger: job.ledger,
         };
         retry(|| self.checkpoint.prepare(&manifest))?;
+        step("prepare", self.clock.as_ref(), steps);
         reach("after_prepare");
-        let sinks = finish(&self.checkpoint, &self.sinks, &manifest, self.generation, self.clock.as_ref(), &self.patience, false)?;
+        let sinks = finish(&self.checkpoint, &self.sinks, &manifest, self.generation, self.clock.as_ref(), &self.patience, false, (steps, job.oldest_accepted))?;
         if let Err(error) = self.checkpoint.prune(&manifest, self.keep, owed(&self.sinks)) {
             tracing::warn!(error = %error.report(), "old checkpoint files could not be removed");
         }
@@ -252,7 +274,9 @@ pub fn finish(
     clock: &dyn Clock,
     patience: &Patience,
     recovering: bool,
+    (steps, oldest_accepted): (&mut Vec<Step>, Option<i64>),
 ) -> Result<BTreeMap<String, SinkReceipt>> {
+    let mut in_lake = None;
     let mut receipts = BTreeMap::new();
     let mut ledger = manifest.ledger.clone();
     let epoch = manifest.epoch;
@@ -262,6 +286,7 @@ pub fn finish(
                 .hint("Bring the sink back for one start, so that the epoch can be finished; then remove it.")
         })?;
         let parts = parts(epoch, name, payloads)?;
+        let started_at = clock.now_micros();
         let landed = match sink {
             Destination::Sink(sink) => {
                 let outcome = retry(|| sink.commit(epoch, generation, &parts))?;
@@ -277,19 +302,34 @@ pub fn finish(
                 }
             },
         };
+        let arrived = landed.is_some();
         if let Some(Landed { receipt, row }) = landed {
             receipts.insert(name.clone(), receipt);
             ledger.push(row);
+        }
+        let ended_at = clock.now_micros();
+        let (rows, bytes) = parts.iter().fold((0, 0), |(rows, bytes), part| (rows + part.rows, bytes + part.bytes));
+        steps.push(Step { name: "commit", sink: Some(name.clone()), started_at, ended_at, rows: Some(rows), bytes: Some(bytes) });
+        match (sink, arrived, oldest_accepted) {
+            (Destination::Sink(_), ..) => in_lake = Some(ended_at),
+            (Destination::Outside(..), true, Some(oldest)) => figures::latency(format!("sink:{name}"), oldest, ended_at),
+            // What is spooled arrives some other time.
+            (Destination::Outside(..), ..) => {}
         }
         if index == 0 {
             reach("after_first_sink");
         }
     }
     reach("after_sinks");
+    if let (Some(oldest), Some(at)) = (oldest_accepted, in_lake) {
+        figures::latency("lake", oldest, at);
+    }
+    let started_at = clock.now_micros();
     // What was delivered since it was asked has its record, and is passed over at the next start.
     let behind = sinks.iter().filter_map(|(name, sink)| Some((name.clone(), sink.spool()?.owed()?))).collect();
     let record = CommitRecord { format: FORMAT, epoch, generation, committed_at: clock.now_micros(), sinks: receipts.clone(), ledger, behind };
     retry(|| checkpoint.complete(&record))?;
+    steps.push(Step { name: "record", started_at, ended_at: clock.now_micros(), ..Step::default() });
     reach("after_complete");
     Ok(receipts)
 }

@@ -21,6 +21,7 @@ use watershed_types::{Epoch, Error, PartitionPosition, Positions, Reason, Result
 
 use super::commit::{CommitJob, CommitThread, Snapshot};
 use super::consolidate::consolidate;
+use super::figures;
 use super::flow::Flow;
 use super::intake::{Event, Intake, Prepare};
 use super::lane::Lane;
@@ -167,6 +168,9 @@ impl Driver {
     /// Runs until told to stop, until the input ends, or until something fails.
     pub fn run(mut self) -> Result<Outcome> {
         self.parts.status.write().state = "running".to_owned();
+        metrics::gauge!("watershed_epoch_committed").set(self.parts.epoch.0 as f64);
+        metrics::gauge!("watershed_state_budget_bytes").set(self.parts.config.memory as f64);
+        self.parts.plan.tables.iter().filter(|table| table.stored).for_each(|table| figures::expect_nulls(&table.name, &table.schema));
         let ran = self.turn_until_done();
         let result = match ran {
             Ok(()) => self.close(),
@@ -303,6 +307,9 @@ impl Driver {
         source.flow.hear(Instant::now(), &lag);
         let flow = source.flow.report();
         flow.publish(&source.name);
+        if let Some(records) = lag.records {
+            metrics::gauge!("watershed_source_lag_records", "source" => source.name.clone()).set(records as f64);
+        }
         let skew = flow.skew_notice(&source.name);
         let earlier = format!("source \"{}\": SKEWED", source.name);
         {
@@ -414,6 +421,7 @@ impl Driver {
             self.open.bytes += intake.origin.chunk.bytes.len() as u64;
             let accepted_at = intake.origin.chunk.ingested_at;
             oldest = Some(oldest.map_or(accepted_at, |o: i64| o.min(accepted_at)));
+            figures::accepted(&intake.origin.event_time, accepted_at);
             let chunk = &intake.origin.chunk;
             passed_over[index].add(&Account { read: chunk.skipped, filtered: chunk.skipped, lost: chunk.lost, ..Account::default() });
             let source = &mut self.parts.sources[index];
@@ -474,6 +482,9 @@ impl Driver {
         }
         for (sink, target) in self.parts.live_sinks.values_mut().flatten() {
             self.parts.patience.attempt(sink, || target.tick())?;
+            if let Some(oldest) = oldest {
+                figures::latency(format!("sink:{sink}"), oldest, self.parts.clock.now_micros());
+            }
         }
         self.note_lost(&passed_over);
         self.note_tick(now, records, oldest, started);
@@ -557,6 +568,7 @@ impl Driver {
         };
         for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
             rows += batch.num_rows() as u64;
+            figures::nulls(&name, batch);
             if wanted {
                 self.parts.live.publish(&name, batch);
             }
@@ -598,7 +610,11 @@ impl Driver {
                 _ => Err(Error::internal("RUN0003", format!("the writer of sink \"{sink}\" has failed"))),
             };
         }
+        let (started, full) = (Instant::now(), !lane.has_room());
         lane.write(self.open.number, batch);
+        if full {
+            figures::waited(sink, started);
+        }
         Ok(())
     }
 
@@ -626,8 +642,7 @@ impl Driver {
             status.notices.push(notice);
         }
         if let Some(oldest) = oldest {
-            let latency = (self.parts.clock.now_micros() - oldest).max(0) as f64 / 1e6;
-            metrics::histogram!("watershed_latency_seconds", "stage" => "processed").record(latency);
+            figures::latency("processed", oldest, self.parts.clock.now_micros());
         }
         let rate = self.meter.rate(self.records);
         let mut status = self.parts.status.write();
@@ -706,7 +721,9 @@ impl Driver {
 
     /// Ends the open epoch and hands it to the commit thread.
     fn seal(&mut self) -> Result<()> {
+        let started = Instant::now();
         self.hear_commits(true)?;
+        figures::waited("commit", started);
         reach("before_seal");
         self.check_budget()?;
         for (sink, target) in self.parts.live_sinks.values_mut().flatten() {
@@ -734,6 +751,7 @@ impl Driver {
                 continue;
             }
             let table_name = self.parts.tables[*table].name.clone();
+            figures::ledger(&table_name, source, account);
             self.parts.status.write().tables.entry(table_name.clone()).or_default().account.add(account);
             self.outcome.accounts.entry((table_name.clone(), source.clone())).or_default().add(account);
             ledger.push(LedgerRow { epoch: open.number.0, table_name, source: source.clone(), account: *account });
@@ -752,6 +770,7 @@ impl Driver {
         })?;
         self.in_commit.push_back((open.number, self.parts.sources.iter().map(|s| s.positions.clone()).collect()));
         metrics::gauge!("watershed_epoch_open").set(open.number.0 as f64);
+        metrics::gauge!("watershed_epoch_sealed").set(open.number.0 as f64);
         Ok(())
     }
 
@@ -819,7 +838,7 @@ impl Driver {
             metrics::gauge!("watershed_epoch_committed").set(committed.epoch.0 as f64);
             metrics::histogram!("watershed_commit_duration_seconds").record(committed.took.as_secs_f64());
             if let Some(oldest) = committed.oldest_accepted {
-                metrics::histogram!("watershed_latency_seconds", "stage" => "committed").record((now - oldest).max(0) as f64 / 1e6);
+                figures::latency("committed", oldest, now);
             }
             tracing::debug!(epoch = committed.epoch.0, seconds = committed.took.as_secs_f64(), "epoch committed");
         }

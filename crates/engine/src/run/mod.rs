@@ -11,6 +11,7 @@
 mod commit;
 mod consolidate;
 mod driver;
+mod figures;
 mod flow;
 mod intake;
 mod lane;
@@ -27,6 +28,7 @@ mod spool;
 mod stages;
 mod status;
 mod table;
+pub mod trace;
 mod watermark;
 
 pub use driver::{Driver, Outcome};

@@ -360,7 +360,7 @@ fn recover(checkpoint: &Checkpoint, generation: Generation, sinks: &Destinations
         Verdict::Redrive { epoch, .. } => {
             let manifest = checkpoint.manifest(epoch)?;
             tracing::info!(%epoch, "finishing an epoch that was prepared before the last stop");
-            finish(checkpoint, sinks, &manifest, generation, clock, patience, true)?;
+            finish(checkpoint, sinks, &manifest, generation, clock, patience, true, (&mut vec![], None))?;
             if let Err(error) = checkpoint.prune(&manifest, keep, owed(sinks)) {
                 tracing::warn!(error = %error.report(), "old checkpoint files could not be removed");
             }
