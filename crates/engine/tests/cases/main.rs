@@ -1,0 +1,167 @@
+//! Worked cases of other systems, restated: what goes in, what must come out, and where our rule is another one.
+//!
+//! Every case is run in steps, each a run of its own that is restored from the checkpoint of the one before; again with
+//! one row a run; straight, with all input at once; all of it at several parallelisms and cuts; and over history, as a
+//! batch. All must give what the case says. See `SOURCE.md` for where cases come from and how they are written.
+//!
+//! `WATERSHED_CASE=tumble` runs the cases whose name holds the word. `WATERSHED_BLESS=1` writes the table of cases anew.
+
+mod case;
+mod table;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use case::{Case, Step};
+use world::{Cut, World};
+
+const WHOLE: Cut = Cut { slice: 1_000, rows_per_tick: 100_000, parallelism: 1 };
+const TINY: Cut = Cut { slice: 1, rows_per_tick: 1, parallelism: 1 };
+/// Cases that this version refuses or answers wrongly, each with the reason. It shrinks.
+const UNAVAILABLE: &str = include_str!("unavailable.txt");
+
+/// Where the cases are.
+pub fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
+}
+
+/// The reasons of [`UNAVAILABLE`], by case.
+pub fn unavailable() -> BTreeMap<&'static str, &'static str> {
+    let lines = UNAVAILABLE.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| line.split_once(": ").unwrap_or_else(|| panic!("\"{line}\" is no \"case: reason\""))).collect()
+}
+
+/// Runs a case in steps. With `rows_a_run` every row is a step. Parallelism changes from run to run.
+fn in_steps(case: &Case, cut: Cut, rows_a_run: usize, change: bool) -> Result<(), String> {
+    let mut world = World::new(case)?;
+    let mut runs = 0;
+    let mut run = |world: &mut World, finalize: bool| {
+        runs += 1;
+        let parallelism = if change { [1, 3, 7][runs % 3] } else { cut.parallelism };
+        world.run(Cut { parallelism, ..cut }, finalize)
+    };
+    for step in &case.steps {
+        match step {
+            Step::Rows { source, partition, records } => {
+                for some in records.chunks(rows_a_run) {
+                    world.append(source, partition, some);
+                    run(&mut world, false)?;
+                }
+            }
+            Step::End => run(&mut world, true)?,
+            Step::Expect(expect) => {
+                let found = match expect.new {
+                    true => world.take_new(&expect.table)?,
+                    false => world.table(&expect.table)?,
+                };
+                expect.check(&found)?;
+            }
+            Step::Ledger { table, account } => account.check(&world.account(table)?)?,
+        }
+    }
+    world.balances()
+}
+
+/// Runs a case with all input at once, and checks what it holds in the end.
+fn straight(case: &Case, cut: Cut) -> Result<(), String> {
+    let mut world = World::new(case)?;
+    for step in &case.steps {
+        if let Step::Rows { source, partition, records } = step {
+            world.append(source, partition, records);
+        }
+    }
+    world.run(cut, case.ends())?;
+    for expect in case.at_the_end() {
+        expect.check(&world.table(&expect.table)?)?;
+    }
+    for step in case.steps.iter().skip(case.last_input()) {
+        if let Step::Ledger { table, account } = step {
+            account.check(&world.account(table)?)?;
+        }
+    }
+    world.balances()
+}
+
+fn prove(case: &Case) -> Result<(), String> {
+    let named = |what: String| move |error: String| format!("{what}: {error}");
+    for parallelism in [1, 3, 7] {
+        for cut in [Cut { parallelism, ..WHOLE }, Cut { parallelism, ..TINY }] {
+            in_steps(case, cut, usize::MAX, false).map_err(named(format!("in steps, {cut:?}")))?;
+            if case.steps_alone.is_none() {
+                straight(case, cut).map_err(named(format!("straight, {cut:?}")))?;
+            }
+        }
+    }
+    for cut in [WHOLE, TINY] {
+        in_steps(case, cut, 1, true).map_err(named(format!("restored after every row, {cut:?}")))?;
+    }
+    if case.no_batch.is_none() {
+        for expect in case.at_the_end() {
+            world::as_batch(case, &expect.table).and_then(|found| expect.check(&found)).map_err(named("as batch".to_owned()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The same, where a panic is a failure too.
+fn outcome(case: &Case) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(|| prove(case))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+        Err(format!("panicked: {}", text.unwrap_or_default()))
+    })
+}
+
+fn prove_all(family: &str) {
+    let unavailable = unavailable();
+    let word = std::env::var("WATERSHED_CASE").unwrap_or_default();
+    let (mut wrong, mut passed) = (Vec::new(), 0);
+    for case in case::read_all(family).iter().filter(|case| case.name.contains(&word)) {
+        if case.none.is_some() {
+            assert!(!unavailable.contains_key(case.name.as_str()), "{} has no counterpart, and is in the list of what will have one", case.name);
+            continue;
+        }
+        match (outcome(case), unavailable.get(case.name.as_str())) {
+            (Ok(()), None) => passed += 1,
+            (Ok(()), Some(_)) => wrong.push(format!("{} passes: take it off unavailable.txt", case.name)),
+            (Err(error), None) => wrong.push(format!("{}: {error}", case.name)),
+            (Err(error), Some(reason)) => eprintln!("{}: not available ({reason}): {}", case.name, error.lines().next().unwrap_or_default()),
+        }
+    }
+    eprintln!("{family}: {passed} cases pass");
+    assert!(wrong.is_empty(), "{} of the cases are wrong:\n\n{}", wrong.len(), wrong.join("\n\n"));
+}
+
+#[test]
+fn windows_as_flink_documents_them() {
+    prove_all("flink");
+}
+
+#[test]
+fn watermarks_sessions_and_repeats_as_spark_tests_them() {
+    prove_all("spark");
+}
+
+#[test]
+fn joins_and_ranks_as_risingwave_tests_them() {
+    prove_all("risingwave");
+}
+
+#[test]
+fn nexmark_over_fixed_input() {
+    prove_all("nexmark");
+}
+
+#[test]
+fn the_list_of_what_is_not_available_names_cases() {
+    let names: BTreeSet<String> = table::FAMILIES.iter().flat_map(|(family, _)| case::read_all(family)).map(|case| case.name).collect();
+    for name in unavailable().keys() {
+        assert!(names.contains(*name), "unavailable.txt names \"{name}\", which is no case");
+    }
+}
+
+#[test]
+fn the_table_of_cases_is_true() {
+    table::check();
+}
