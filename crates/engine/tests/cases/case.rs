@@ -8,7 +8,8 @@
 //! none: why there is no counterpart; nothing is run
 //! steps alone: why what comes out depends on which input came first
 //! no batch: why history has no such result
-//! key result: the columns by which changes of a table are applied
+//! key result: the columns by which changes of a table are applied; `-` for the one row there
+//!     is; without a key, a row that goes takes an equal one away
 //! === sql
 //! CREATE …;
 //! === rows source [partition]          records, a line each; or one line: file NAME
@@ -74,7 +75,7 @@ impl Case {
             wrong("has no \"from:\"");
         }
         let keys = head.lines().filter_map(|line| line.strip_prefix("key ")?.split_once(": ")).map(|(table, columns)| {
-            let columns = columns.split(',').map(|column| column.trim().to_owned());
+            let columns = columns.split(',').map(str::trim).filter(|column| *column != "-").map(str::to_owned);
             (table.to_owned(), columns.collect())
         });
         let mut case = Case {
@@ -124,6 +125,11 @@ impl Case {
     /// Whether the input ends.
     pub fn ends(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::End))
+    }
+
+    /// How many records there are.
+    pub fn records(&self) -> usize {
+        self.steps.iter().map(|step| if let Step::Rows { records, .. } = step { records.len() } else { 0 }).sum()
     }
 
     /// What tables hold in the end, of those that are looked at then.

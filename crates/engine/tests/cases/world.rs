@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int8Type, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::TableProvider;
+use object_store::memory::InMemory;
 use parking_lot::Mutex;
 use watershed_engine::checkpoint::{Checkpoint, Store};
 use watershed_engine::plan::{Plan, Rounds, SinkPlan, SourceHistory, SourcePlan, StaticLoader, TablePlan, batch, bind};
@@ -73,11 +74,17 @@ impl Outside {
 pub struct World<'c> {
     case: &'c Case,
     outside: Arc<Outside>,
+    /// The checkpoint, in memory: it outlives the runs.
+    store: Store,
     folder: PathBuf,
+    /// Of tables and of sinks, which have their table's.
+    schemas: BTreeMap<String, SchemaRef>,
     /// How many rows of a table were looked at as new.
     seen: BTreeMap<String, usize>,
 }
 
+/// What calls of a checkpoint's store run on.
+static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime"));
 static FOLDERS: AtomicUsize = AtomicUsize::new(0);
 
 impl<'c> World<'c> {
@@ -90,8 +97,13 @@ impl<'c> World<'c> {
                 outside.logs.lock().entry((source.clone(), partition.clone())).or_default();
             }
         }
-        plan(case).map_err(|error| error.report())?;
-        Ok(Self { case, outside, folder: [env!("CARGO_TARGET_TMPDIR"), &name].iter().collect(), seen: BTreeMap::new() })
+        let plan = plan(case).map_err(|error| error.report())?;
+        let mut schemas: BTreeMap<String, SchemaRef> = plan.tables.iter().map(|table| (table.name.clone(), Arc::clone(&table.schema))).collect();
+        for sink in &plan.sinks {
+            schemas.insert(sink.name.clone(), Arc::clone(&plan.tables[sink.table].schema));
+        }
+        let store = Store::Remote { store: Arc::new(InMemory::new()), prefix: "checkpoint".into(), runtime: RUNTIME.handle().clone() };
+        Ok(Self { case, outside, schemas, store, folder: [env!("CARGO_TARGET_TMPDIR"), &name].iter().collect(), seen: BTreeMap::new() })
     }
 
     pub fn append(&self, source: &str, partition: &str, records: &[String]) {
@@ -120,22 +132,18 @@ impl<'c> World<'c> {
             started: Instant::now(),
         };
         let adapters = OutsideAdapters { outside: Arc::clone(&self.outside), slice: cut.slice };
-        let run = plan(self.case).and_then(|plan| start(plan, config, self.store(), &adapters, Arc::new(NoStatics), Arc::new(ManualClock::at(NOW)))?.join());
+        let run = plan(self.case).and_then(|plan| start(plan, config, self.store.clone(), &adapters, Arc::new(NoStatics), Arc::new(ManualClock::at(NOW)))?.join());
         run.map(drop).map_err(|error| error.report())
-    }
-
-    fn store(&self) -> Store {
-        Store::Local(self.folder.join("checkpoint"))
     }
 
     /// What a table holds.
     pub fn table(&self, name: &str) -> std::result::Result<Rows, String> {
         let places = self.outside.places.lock();
         let batches = places.get(name).map_or(&[][..], |place| &place.rows);
-        let schema = self.schema(name)?;
-        match batches.iter().any(|batch| batch.column_by_name(CHANGE).is_some()) {
-            true => changed(batches, self.case.keys.get(name).ok_or_else(|| format!("table {name} changes, and the case has no \"key {name}:\""))?),
-            false => Ok(as_text(&schema, batches)),
+        let schema = self.schemas.get(name).ok_or_else(|| format!("there is no table \"{name}\""))?;
+        match schema.column_with_name(CHANGE).is_some() || batches.iter().any(|batch| batch.column_by_name(CHANGE).is_some()) {
+            true => changed(schema, batches, self.case.keys.get(name).map(Vec::as_slice)),
+            false => Ok(as_text(schema, batches)),
         }
     }
 
@@ -145,13 +153,6 @@ impl<'c> World<'c> {
         let seen = self.seen.insert(name.to_owned(), rows.rows.len()).unwrap_or(0);
         rows.rows.drain(..seen.min(rows.rows.len()));
         Ok(rows)
-    }
-
-    fn schema(&self, name: &str) -> std::result::Result<SchemaRef, String> {
-        let plan = plan(self.case).map_err(|error| error.report())?;
-        let through_sink = plan.sinks.iter().find(|sink| sink.name == name).and_then(|sink| plan.tables.get(sink.table));
-        let table = plan.tables.iter().find(|table| table.name == name).or(through_sink);
-        table.map(|table| Arc::clone(&table.schema)).ok_or_else(|| format!("there is no table \"{name}\""))
     }
 
     /// A table's accounts over all epochs.
@@ -171,7 +172,7 @@ impl<'c> World<'c> {
     }
 
     fn ledger(&self) -> std::result::Result<Vec<(String, Account)>, String> {
-        let checkpoint = Checkpoint::open(self.store()).map_err(|error| error.report())?.ok_or("there is no checkpoint")?;
+        let checkpoint = Checkpoint::open(self.store.clone()).map_err(|error| error.report())?.ok_or("there is no checkpoint")?;
         Ok(checkpoint.ledger().map_err(|error| error.report())?.into_iter().map(|row| (row.table_name, row.account)).collect())
     }
 
@@ -201,29 +202,31 @@ fn as_text(schema: &SchemaRef, batches: &[RecordBatch]) -> Rows {
     Rows { names: schema.fields().iter().map(|field| field.name().clone()).collect(), rows }
 }
 
-/// A table of changes: what is left once all were applied by the key, in the order they came.
-fn changed(batches: &[RecordBatch], key: &[String]) -> std::result::Result<Rows, String> {
-    let mut names = Vec::new();
-    let mut held: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
+/// A table of changes: what is left once all were applied in the order they came. By the key a row replaces the one before
+/// it; without one a row goes that is equal.
+fn changed(schema: &SchemaRef, batches: &[RecordBatch], key: Option<&[String]>) -> std::result::Result<Rows, String> {
+    let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).filter(|name| name != CHANGE).collect();
+    let position = |column: &String| names.iter().position(|name| name == column).ok_or_else(|| format!("there is no column \"{column}\""));
+    let positions = key.map(|key| key.iter().map(position).collect::<std::result::Result<Vec<usize>, String>>()).transpose()?;
+    let mut held: Vec<Vec<String>> = Vec::new();
     for batch in batches {
         let at = batch.schema().index_of(CHANGE).map_err(|_| "a batch without changes among batches of changes")?;
         let changes = batch.column(at).as_primitive_opt::<Int8Type>().ok_or("changes are of another type than Int8")?.clone();
         let mut rows_alone = batch.clone();
         rows_alone.remove_column(at);
-        let rows = as_text(&rows_alone.schema(), &[rows_alone]);
-        let positions = key.iter().map(|column| rows.names.iter().position(|name| name == column).ok_or_else(|| format!("there is no column \"{column}\"")));
-        let positions = positions.collect::<std::result::Result<Vec<usize>, String>>()?;
-        for (row, change) in rows.rows.into_iter().zip(changes.values()) {
-            let key: Vec<String> = positions.iter().map(|position| row[*position].clone()).collect();
-            match change {
-                1 => drop(held.insert(key, row)),
-                -1 => drop(held.remove(&key)),
-                other => return Err(format!("a change is {other}")),
+        for (row, change) in as_text(&rows_alone.schema(), &[rows_alone]).rows.into_iter().zip(changes.values()) {
+            let same = |other: &Vec<String>| positions.as_ref().is_none_or(|key| key.iter().all(|at| other[*at] == row[*at])) && (positions.is_some() || *other == row);
+            let earlier = held.iter().position(same);
+            match (change, earlier) {
+                (1, Some(earlier)) if positions.is_some() => held[earlier] = row,
+                (1, _) => held.push(row),
+                (-1, Some(earlier)) => drop(held.remove(earlier)),
+                (-1, None) => return Err(format!("a row goes that never came: {row:?}")),
+                (other, _) => return Err(format!("a change is {other}")),
             }
         }
-        names = rows.names;
     }
-    Ok(Rows { names, rows: held.into_values().collect() })
+    Ok(Rows { names, rows: held })
 }
 
 struct LogSource {
@@ -401,8 +404,7 @@ fn collect(case: &Case, table: &str, outside: &Arc<Outside>) -> Result<Rows> {
         history.insert(name, source.table()?);
     }
     let lowered = batch(&plan, table, &history, Rounds::UntilDone)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let rows = runtime.block_on(lowered.collect(&plan.context))?;
+    let rows = RUNTIME.block_on(lowered.collect(&plan.context))?;
     let schema = plan.tables.iter().find(|one| one.name == table).map(|one| Arc::clone(&one.schema));
     Ok(as_text(&schema.ok_or_else(|| Error::internal("TEST0002", format!("no table \"{table}\"")))?, &rows))
 }
