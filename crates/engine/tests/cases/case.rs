@@ -8,8 +8,6 @@
 //! none: why there is no counterpart; nothing is run
 //! steps alone: why what comes out depends on which input came first
 //! no batch: why history has no such result
-//! key result: the columns by which changes of a table are applied; `-` for the one row there
-//!     is; without a key, a row that goes takes an equal one away
 //! === sql
 //! CREATE …;
 //! === rows source [partition]          records, a line each; or one line: file NAME
@@ -31,8 +29,6 @@ pub struct Case {
     pub none: Option<String>,
     pub steps_alone: Option<String>,
     pub no_batch: Option<String>,
-    /// For tables that are changed: the columns of their key.
-    pub keys: BTreeMap<String, Vec<String>>,
     pub sql: String,
     pub steps: Vec<Step>,
 }
@@ -74,17 +70,12 @@ impl Case {
         if field("from").is_none() {
             wrong("has no \"from:\"");
         }
-        let keys = head.lines().filter_map(|line| line.strip_prefix("key ")?.split_once(": ")).map(|(table, columns)| {
-            let columns = columns.split(',').map(str::trim).filter(|column| *column != "-").map(str::to_owned);
-            (table.to_owned(), columns.collect())
-        });
         let mut case = Case {
             name: name.to_owned(),
             differs: field("differs"),
             none: field("none"),
             steps_alone: field("steps alone"),
             no_batch: field("no batch"),
-            keys: keys.collect(),
             sql: String::new(),
             steps: Vec::new(),
         };

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use crate::case::{Case, read_all};
-use crate::unavailable;
+use crate::{batch_of, unavailable};
 
 /// The folders of cases, and what the page calls them.
 pub const FAMILIES: [(&str, &str); 4] = [("flink", "Apache Flink"), ("spark", "Apache Spark"), ("risingwave", "RisingWave"), ("nexmark", "Nexmark over 110 fixed rows")];
@@ -24,10 +24,12 @@ fn state(case: &Case) -> (&'static str, String) {
     if let Some(why) = &case.none {
         return ("not available", why.clone());
     }
-    match (unavailable().get(case.name.as_str()), &case.differs) {
+    let unavailable = unavailable();
+    let batch = unavailable.get(batch_of(case).as_str()).map(|why| format!("as a batch not available: {why}"));
+    match (unavailable.get(case.name.as_str()), &case.differs) {
         (Some(why), _) => ("not available", (*why).to_owned()),
-        (None, Some(why)) => ("differs by rule", why.clone()),
-        (None, None) => ("passes", String::new()),
+        (None, Some(why)) => ("differs by rule", [Some(why.clone()), batch].into_iter().flatten().collect::<Vec<_>>().join("; ")),
+        (None, None) => ("passes", batch.unwrap_or_default()),
     }
 }
 

@@ -7,13 +7,13 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int8Type, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::TableProvider;
 use object_store::memory::InMemory;
 use parking_lot::Mutex;
 use watershed_engine::checkpoint::{Checkpoint, Store};
-use watershed_engine::plan::{Plan, Rounds, SinkPlan, SourceHistory, SourcePlan, StaticLoader, TablePlan, batch, bind};
+use watershed_engine::plan::{DELETED, Plan, Rounds, SinkPlan, SourceHistory, SourcePlan, StaticLoader, TablePlan, batch, bind};
 use watershed_engine::run::{Adapters, Config, SinkTarget, start};
 use watershed_ports::{CommitOutcome, Delivered, Lag, ManualClock, Polled, RawChunk, Sink, SinkWriter, Source, Staged, Target};
 use watershed_protocol::Account;
@@ -22,8 +22,6 @@ use watershed_types::{Epoch, Error, Generation, Positions, Result};
 
 use crate::case::{Case, Rows, Step};
 
-/// The column that says of a row of changes whether it came (1) or went (-1).
-const CHANGE: &str = "__change";
 /// The time that every tick sees: long after the rows of any case.
 const NOW: i64 = 1_767_225_600_000_000;
 
@@ -77,8 +75,8 @@ pub struct World<'c> {
     /// The checkpoint, in memory: it outlives the runs.
     store: Store,
     folder: PathBuf,
-    /// Of tables and of sinks, which have their table's.
-    schemas: BTreeMap<String, SchemaRef>,
+    /// Of tables and of sinks: the columns, and of those whose rows change the columns that name a row.
+    shapes: BTreeMap<String, (SchemaRef, Option<Vec<usize>>)>,
     /// How many rows of a table were looked at as new.
     seen: BTreeMap<String, usize>,
 }
@@ -98,12 +96,13 @@ impl<'c> World<'c> {
             }
         }
         let plan = plan(case).map_err(|error| error.report())?;
-        let mut schemas: BTreeMap<String, SchemaRef> = plan.tables.iter().map(|table| (table.name.clone(), Arc::clone(&table.schema))).collect();
+        let mut shapes: BTreeMap<_, _> = plan.tables.iter().map(|table| (table.name.clone(), (Arc::clone(&table.schema), table.key.clone()))).collect();
         for sink in &plan.sinks {
-            schemas.insert(sink.name.clone(), Arc::clone(&plan.tables[sink.table].schema));
+            let table = &plan.tables[sink.table];
+            shapes.insert(sink.name.clone(), (Arc::clone(&table.schema), table.key.clone()));
         }
         let store = Store::Remote { store: Arc::new(InMemory::new()), prefix: "checkpoint".into(), runtime: RUNTIME.handle().clone() };
-        Ok(Self { case, outside, schemas, store, folder: [env!("CARGO_TARGET_TMPDIR"), &name].iter().collect(), seen: BTreeMap::new() })
+        Ok(Self { case, outside, shapes, store, folder: [env!("CARGO_TARGET_TMPDIR"), &name].iter().collect(), seen: BTreeMap::new() })
     }
 
     pub fn append(&self, source: &str, partition: &str, records: &[String]) {
@@ -140,10 +139,9 @@ impl<'c> World<'c> {
     pub fn table(&self, name: &str) -> std::result::Result<Rows, String> {
         let places = self.outside.places.lock();
         let batches = places.get(name).map_or(&[][..], |place| &place.rows);
-        let schema = self.schemas.get(name).ok_or_else(|| format!("there is no table \"{name}\""))?;
-        match schema.column_with_name(CHANGE).is_some() || batches.iter().any(|batch| batch.column_by_name(CHANGE).is_some()) {
-            true => changed(schema, batches, self.case.keys.get(name).map(Vec::as_slice)),
-            false => Ok(as_text(schema, batches)),
+        match self.shapes.get(name).ok_or_else(|| format!("there is no table \"{name}\""))? {
+            (schema, Some(key)) => Ok(changed(schema, batches, key)),
+            (schema, None) => Ok(as_text(schema, batches)),
         }
     }
 
@@ -155,11 +153,12 @@ impl<'c> World<'c> {
         Ok(rows)
     }
 
-    /// A table's accounts over all epochs.
+    /// A table's accounts over all epochs, with those of the parts of its query.
     pub fn account(&self, name: &str) -> std::result::Result<Account, String> {
         let mut sum = Account::default();
         for (table, account) in self.ledger()? {
-            if table == name {
+            // Parts of its query have accounts of their own.
+            if table == name || table.split_once('#').is_some_and(|(whole, _)| whole == name) {
                 sum.read += account.read;
                 sum.delivered += account.delivered;
                 sum.filtered += account.filtered;
@@ -202,31 +201,20 @@ fn as_text(schema: &SchemaRef, batches: &[RecordBatch]) -> Rows {
     Rows { names: schema.fields().iter().map(|field| field.name().clone()).collect(), rows }
 }
 
-/// A table of changes: what is left once all were applied in the order they came. By the key a row replaces the one before
-/// it; without one a row goes that is equal.
-fn changed(schema: &SchemaRef, batches: &[RecordBatch], key: Option<&[String]>) -> std::result::Result<Rows, String> {
-    let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).filter(|name| name != CHANGE).collect();
-    let position = |column: &String| names.iter().position(|name| name == column).ok_or_else(|| format!("there is no column \"{column}\""));
-    let positions = key.map(|key| key.iter().map(position).collect::<std::result::Result<Vec<usize>, String>>()).transpose()?;
-    let mut held: Vec<Vec<String>> = Vec::new();
+/// A table whose rows change: what is left once a row has replaced the one before it of its key, or has deleted it.
+fn changed(schema: &SchemaRef, batches: &[RecordBatch], key: &[usize]) -> Rows {
+    let mut held: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
     for batch in batches {
-        let at = batch.schema().index_of(CHANGE).map_err(|_| "a batch without changes among batches of changes")?;
-        let changes = batch.column(at).as_primitive_opt::<Int8Type>().ok_or("changes are of another type than Int8")?.clone();
-        let mut rows_alone = batch.clone();
-        rows_alone.remove_column(at);
-        for (row, change) in as_text(&rows_alone.schema(), &[rows_alone]).rows.into_iter().zip(changes.values()) {
-            let same = |other: &Vec<String>| positions.as_ref().is_none_or(|key| key.iter().all(|at| other[*at] == row[*at])) && (positions.is_some() || *other == row);
-            let earlier = held.iter().position(same);
-            match (change, earlier) {
-                (1, Some(earlier)) if positions.is_some() => held[earlier] = row,
-                (1, _) => held.push(row),
-                (-1, Some(earlier)) => drop(held.remove(earlier)),
-                (-1, None) => return Err(format!("a row goes that never came: {row:?}")),
-                (other, _) => return Err(format!("a change is {other}")),
+        let deleted = batch.column_by_name(DELETED).expect("says what is gone").as_boolean().clone();
+        for (row, gone) in as_text(schema, std::slice::from_ref(batch)).rows.into_iter().zip(deleted.iter()) {
+            let named = key.iter().map(|column| row[*column].clone()).collect();
+            match gone {
+                Some(true) => drop(held.remove(&named)),
+                _ => drop(held.insert(named, row[..schema.fields().len()].to_vec())),
             }
         }
     }
-    Ok(Rows { names, rows: held })
+    Rows { names: as_text(schema, &[]).names, rows: held.into_values().collect() }
 }
 
 struct LogSource {
