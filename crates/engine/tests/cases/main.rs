@@ -13,12 +13,16 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use case::{Case, Step};
+use parking_lot::Mutex;
 use world::{Cut, World};
 
 const WHOLE: Cut = Cut { slice: 1_000, rows_per_tick: 100_000, parallelism: 1 };
 const TINY: Cut = Cut { slice: 1, rows_per_tick: 1, parallelism: 1 };
+/// Cases that are run at the same time.
+const WORKERS: usize = 8;
 /// Cases, and batches of cases, that this version refuses or answers wrongly, each with the reason. It shrinks.
 const UNAVAILABLE: &str = include_str!("unavailable.txt");
 
@@ -123,33 +127,56 @@ fn outcome(case: &Case, prove: fn(&Case) -> Result<(), String>) -> Result<(), St
     })
 }
 
+/// One way to prove a case, and what [`UNAVAILABLE`] calls it.
+type Run = (String, fn(&Case) -> Result<(), String>);
+
+/// What is wrong with a run of a case; `None` if nothing is.
+fn judge(case: &Case, (run, prove): &Run, unavailable: &BTreeMap<&str, &str>) -> Option<String> {
+    match (outcome(case, *prove), unavailable.get(run.as_str())) {
+        (Ok(()), None) => None,
+        (Ok(()), Some(_)) => Some(format!("{run} passes: take it off unavailable.txt")),
+        (Err(error), None) => Some(format!("{run}: {error}")),
+        (Err(error), Some(reason)) => {
+            eprintln!("{run}: not available ({reason}): {}", error.lines().next().unwrap_or_default());
+            None
+        }
+    }
+}
+
+/// The runs of a case: none if it has no counterpart, and no batch if it cannot run.
+fn runs(case: &Case, unavailable: &BTreeMap<&str, &str>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    if case.none.is_none() {
+        runs.push((case.name.clone(), prove));
+    }
+    if case.none.is_none() && case.no_batch.is_none() && !unavailable.contains_key(case.name.as_str()) {
+        runs.push((batch_of(case), prove_as_batch));
+    }
+    for name in [case.name.clone(), batch_of(case)] {
+        assert!(!unavailable.contains_key(name.as_str()) || runs.iter().any(|(run, _)| *run == name), "unavailable.txt lists \"{name}\", which is not run");
+    }
+    runs
+}
+
 fn prove_all(family: &str) {
     let unavailable = unavailable();
     let word = std::env::var("WATERSHED_CASE").unwrap_or_default();
-    let (mut wrong, mut passed) = (Vec::new(), 0);
-    for case in case::read_all(family).iter().filter(|case| case.name.contains(&word)) {
-        if case.none.is_some() {
-            assert!(!unavailable.contains_key(case.name.as_str()), "{} has no counterpart, and is in the list of what will have one", case.name);
-            continue;
+    let cases = case::read_all(family);
+    let runs: Vec<(&Case, Run)> = cases.iter().filter(|case| case.name.contains(&word)).flat_map(|case| runs(case, &unavailable).into_iter().map(move |run| (case, run))).collect();
+    // A run waits more than it computes.
+    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                while let Some((case, run)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    wrong.lock().extend(judge(case, run, &unavailable));
+                }
+            });
         }
-        let runs = [(case.name.clone(), true, prove as fn(&Case) -> Result<(), String>), (batch_of(case), case.no_batch.is_none(), prove_as_batch)];
-        for (run, expected, prove) in runs {
-            let listed = unavailable.get(run.as_str());
-            // What cannot run has no batch either.
-            if !expected || (listed.is_none() && unavailable.contains_key(case.name.as_str())) {
-                assert!(listed.is_none(), "unavailable.txt lists \"{run}\", which is not looked at");
-                continue;
-            }
-            match (outcome(case, prove), listed) {
-                (Ok(()), None) => passed += 1,
-                (Ok(()), Some(_)) => wrong.push(format!("{run} passes: take it off unavailable.txt")),
-                (Err(error), None) => wrong.push(format!("{run}: {error}")),
-                (Err(error), Some(reason)) => eprintln!("{run}: not available ({reason}): {}", error.lines().next().unwrap_or_default()),
-            }
-        }
-    }
-    eprintln!("{family}: {passed} cases and batches pass");
-    assert!(wrong.is_empty(), "{} of the cases are wrong:\n\n{}", wrong.len(), wrong.join("\n\n"));
+    });
+    let mut wrong = wrong.into_inner();
+    wrong.sort();
+    assert!(wrong.is_empty(), "{} of {} are wrong:\n\n{}", wrong.len(), runs.len(), wrong.join("\n\n"));
 }
 
 #[test]
