@@ -14,7 +14,7 @@ use object_store::memory::InMemory;
 use parking_lot::Mutex;
 use watershed_engine::checkpoint::{Checkpoint, Store};
 use watershed_engine::plan::{DELETED, Plan, Rounds, SinkPlan, SourceHistory, SourcePlan, StaticLoader, TablePlan, batch, bind};
-use watershed_engine::run::{Adapters, Config, SinkTarget, start};
+use watershed_engine::run::{Adapters, Config, KeepStaged, SinkTarget, start};
 use watershed_ports::{CommitOutcome, Delivered, Lag, ManualClock, Polled, RawChunk, Sink, SinkWriter, Source, Staged, Target};
 use watershed_protocol::Account;
 use watershed_sql::{SqlFile, StaticDef, parse_project};
@@ -127,6 +127,7 @@ impl<'c> World<'c> {
             finalize,
             rebuild: false,
             maintenance_interval: Duration::from_secs(3600),
+            keep_staged: KeepStaged::default(),
             owner: "test".to_owned(),
             started: Instant::now(),
         };
