@@ -19,7 +19,7 @@ use watershed_lake::{Compression, Lake, LakeOptions, TableSpec};
 use watershed_ports::{RefusedRow, Sink, Source, Target};
 use watershed_postgres::PostgresTarget;
 use watershed_redshift::RedshiftTarget;
-use watershed_simulator::{GeneratorOptions, GeneratorSource};
+use watershed_simulator::{GeneratorOptions, GeneratorSource, NexmarkOptions, NexmarkSource};
 use watershed_sql::{MetadataColumn, StaticDef};
 use watershed_types::{Error, Options, Result, near_miss, parse_duration};
 
@@ -29,7 +29,7 @@ use crate::project::Project;
 pub(crate) mod sinks;
 
 /// The sources' connectors.
-const SOURCES: [&str; 4] = ["files", "http", "generator", "kafka"];
+const SOURCES: [&str; 5] = ["files", "http", "generator", "kafka", "nexmark"];
 /// The sinks' connectors.
 pub(crate) const SINKS: [&str; 6] = ["blackhole", "kafka", "postgres", "redis", "redshift", "stdout"];
 
@@ -145,6 +145,11 @@ impl Adapters for ProjectAdapters {
                 options.finish()?;
                 Ok(Box::new(GeneratorSource::new(taken)))
             }
+            "nexmark" => {
+                let taken = NexmarkOptions::take(&mut options)?;
+                options.finish()?;
+                Ok(Box::new(NexmarkSource::new(taken)))
+            }
             "kafka" => {
                 let taken = KafkaSourceOptions::take(&mut options, &plan.name)?;
                 options.finish()?;
@@ -200,6 +205,7 @@ pub fn check(plan: &Plan, root: &Path) -> Result<()> {
             "files" => FilesOptions::take(&mut options, root).map(|_| ())?,
             "http" => HttpOptions::take(&mut options).map(|_| ())?,
             "generator" => GeneratorOptions::take(&mut options).map(|_| ())?,
+            "nexmark" => NexmarkOptions::take(&mut options).map(|_| ())?,
             "kafka" => KafkaSourceOptions::take(&mut options, &source.name).map(|_| ())?,
             other => return Err(unknown(options.owner(), other, &SOURCES)),
         }

@@ -1,4 +1,4 @@
-//! Card transactions that never happened: for the demo, for tests, for load.
+//! Card transactions and auctions that never happened: for the demo, for tests, for load.
 //!
 //! **Owns** what a simulated record looks like and how often something is wrong with it. **Does not own** where
 //! records go.
@@ -8,10 +8,12 @@
 
 mod generator;
 mod hash;
+mod nexmark;
 mod options;
 mod record;
 mod write;
 
+pub use self::nexmark::{NexmarkOptions, NexmarkSource};
 pub use generator::GeneratorSource;
 pub use options::{GeneratorOptions, Rate};
 pub use record::{Made, Profile, Simulator, customer_id};
