@@ -9,10 +9,10 @@
 use std::collections::BTreeMap;
 
 use watershed_ports::RefusedRow;
-use watershed_types::{Epoch, Result};
+use watershed_types::{Epoch, Kind, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::backend::{Backend, Row};
+use crate::backend::{Backend, Row, pauses};
 use crate::error::{Place, bad_ledger};
 
 /// The tables every sink shares: names, and the statements that make them.
@@ -43,6 +43,9 @@ const TABLES: [(&str, &str); 3] = [
 
 /// The longest words kept of one refusal, in bytes.
 pub(crate) const DETAIL_BYTES: usize = 4_096;
+
+/// How often the tables are tried to be made while others make them too.
+const FIRST_RUNS: usize = 6;
 
 /// Who writes.
 #[derive(Debug, Clone)]
@@ -111,14 +114,23 @@ WHERE n.nspname = 'watershed' AND c.relname IN ('epochs', 'owners', 'refused', '
 
 /// Makes the tables if they are not there. Asks first: `CREATE … IF NOT EXISTS` wants rights even where it does nothing.
 pub(crate) async fn make(backend: &Backend, writer: &Writer) -> Result<()> {
-    for statement in making(writer, &tables(backend, writer).await?) {
-        if let Err(error) = backend.alone(&statement).await {
-            // Two first runs at once: one of them meets the other's half-made tables.
-            if !making(writer, &tables(backend, writer).await?).contains(&statement) {
-                continue;
-            }
-            return Err(error);
+    let mut pauses = pauses().take(FIRST_RUNS);
+    loop {
+        match make_missing(backend, writer).await {
+            Ok(()) => return Ok(()),
+            // Several first runs at once: one of them meets the others' half-made tables, which are whole in a moment.
+            Err(error) if error.kind() == Kind::Unavailable => match pauses.next() {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(error),
+            },
+            Err(error) => return Err(error),
         }
+    }
+}
+
+async fn make_missing(backend: &Backend, writer: &Writer) -> Result<()> {
+    for statement in making(writer, &tables(backend, writer).await?) {
+        backend.alone(&statement).await?;
     }
     Ok(())
 }
