@@ -56,9 +56,9 @@ test: setup-test ## everything CI runs: unit and integration tests, another read
 check-docs: build ## run the tutorial's commands and compare what they print
 	scripts/check-docs "$(BIN)/watershed"
 
-bench: build ## the figures, each against a ceiling measured in the same run (ROWS=4000000)
+bench: build ## the figures, each against a ceiling measured in the same run (ROWS=4000000, ONLY=postgres,redis)
 	$(CARGO) build --release -p watershed-bench
-	@"$(BIN)/watershed-bench" "$(BIN)/watershed" $(ROWS)
+	@"$(BIN)/watershed-bench" "$(BIN)/watershed" $(or $(ROWS),4000000) $(if $(ONLY),--only $(ONLY))
 
 lint: setup ## formatting and clippy; not part of `make test`, for clippy checks the whole tree once more
 	$(CARGO) fmt --all --check

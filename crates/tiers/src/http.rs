@@ -16,25 +16,50 @@ use crate::plan::Standing;
 use crate::request::Request;
 use crate::table::{Answer, Part, TieredTable};
 
-type Tables = Arc<BTreeMap<String, TieredTable>>;
+/// The tables that can be read, and the answers to requests for them.
+#[derive(Clone)]
+pub struct Reads(Arc<BTreeMap<String, TieredTable>>);
 
-/// The route over some tables; carries its own state.
-pub fn router(tables: Vec<TieredTable>) -> Router {
-    let tables: Tables = Arc::new(tables.into_iter().map(|table| (table.name().to_owned(), table)).collect());
-    Router::new().route("/v1/tables/{table}", get(read)).with_state(tables)
-}
+impl Reads {
+    /// Over some tables.
+    pub fn new(tables: Vec<TieredTable>) -> Reads {
+        Reads(Arc::new(tables.into_iter().map(|table| (table.name().to_owned(), table)).collect()))
+    }
 
-async fn read(State(tables): State<Tables>, Path(name): Path<String>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    match answer(&tables, &name, query.as_deref().unwrap_or_default(), &headers).await {
-        Ok(response) => response,
-        Err(error) => problem(&error),
+    /// Answers a request for a table's rows: `query` is the URL's.
+    pub async fn respond(&self, table: &str, query: &str, headers: &HeaderMap) -> Response {
+        match answer(self, table, query, headers).await {
+            Ok(response) => response,
+            Err(error) => problem(&error),
+        }
+    }
+
+    /// Whether a request is for rows, where the same address describes the table otherwise: it has a parameter of a read,
+    /// or asks for a form that only rows have.
+    pub fn asked(query: &str, headers: &HeaderMap) -> bool {
+        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        Request::has_parameters(query) || matches!(Form::of(accept), Ok(Form::Lines | Form::Csv))
+    }
+
+    /// A route at a path with `{table}` in it; carries its own state.
+    pub fn router_at(self, path: &str) -> Router {
+        Router::new().route(path, get(read)).with_state(self)
     }
 }
 
-async fn answer(tables: &Tables, name: &str, query: &str, headers: &HeaderMap) -> Result<Response, Error> {
+/// `GET /v1/tables/{table}` over some tables, ready to be merged where nobody else has that address.
+pub fn router(tables: Vec<TieredTable>) -> Router {
+    Reads::new(tables).router_at("/v1/tables/{table}")
+}
+
+async fn read(State(reads): State<Reads>, Path(table): Path<String>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    reads.respond(&table, query.as_deref().unwrap_or_default(), &headers).await
+}
+
+async fn answer(reads: &Reads, name: &str, query: &str, headers: &HeaderMap) -> Result<Response, Error> {
     let form = Form::of(headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()))?;
     let request = Request::parse(query)?;
-    let table = tables.get(name).ok_or_else(|| no_table(name, &tables.keys().map(String::as_str).collect::<Vec<_>>()))?;
+    let table = reads.0.get(name).ok_or_else(|| no_table(name, &reads.0.keys().map(String::as_str).collect::<Vec<_>>()))?;
     let answer = table.read(&request).await?;
     let mut response = form.write(&answer.batch).into_response();
     let said = response.headers_mut();

@@ -33,7 +33,7 @@ mod warm;
 
 pub use cold::{Cold, Committed};
 pub use hot::Hot;
-pub use http::router;
+pub use http::{Reads, router};
 pub use plan::{Name, Share, Standing};
 pub use request::Request;
 pub use table::{Answer, TieredTable};

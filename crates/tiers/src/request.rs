@@ -67,6 +67,11 @@ impl Request {
         Ok(request)
     }
 
+    /// Whether a URL's query has a parameter of a read.
+    pub(crate) fn has_parameters(query: &str) -> bool {
+        url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| PARAMETERS.contains(&name.as_ref()))
+    }
+
     /// The places of the columns asked for.
     pub(crate) fn places(&self, schema: &SchemaRef) -> Result<Vec<usize>> {
         if self.columns.is_empty() {

@@ -307,3 +307,6 @@ fn missing(keys: Keys, read: &Rows) -> std::result::Result<Keys, arrow::error::A
     let columns = keys.columns.iter().map(|column| arrow::compute::filter(column, &missing)).collect::<std::result::Result<Vec<_>, _>>()?;
     Ok(Keys { places: keys.places, columns })
 }
+
+#[cfg(test)]
+mod tests;
