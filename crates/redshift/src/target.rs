@@ -257,7 +257,7 @@ impl Target for RedshiftTarget {
                 let counted = backend.query(&format!("SELECT count(*) FROM {}", qualified(&self.options))).await?;
                 rows_now = counted.first().and_then(|row| row.first()?.as_deref()).map(|text| ledger::number(&self.place, text)).transpose()?;
             }
-            Ok(History { epochs, complete: true, rows_now })
+            Ok(History { epochs, complete: true, rows_now, ..History::default() })
         })
     }
 
