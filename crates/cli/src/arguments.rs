@@ -93,6 +93,9 @@ pub struct UpArguments {
     /// Where the API listens, instead of [serve] listen.
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
+    /// Where Postgres clients such as psql and BI tools are served, instead of [serve] postgres.
+    #[arg(long, value_name = "ADDRESS")]
+    pub postgres: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -179,15 +182,36 @@ pub enum CheckpointAction {
     },
     /// Check every file's checksum and the sequence.
     Verify,
-    /// Copy the checkpoint to another folder.
+    /// Say what is wrong, and what each way out would lose or repeat. Exit 1 if something is.
+    Diagnose {
+        /// A backup that pieces may be taken from, a folder or URL; the newest of the schedule without it.
+        #[arg(long, value_name = "BACKUP")]
+        from: Option<String>,
+    },
+    /// Copy the checkpoint to another folder or object store.
     Backup {
-        /// Where to.
-        to: PathBuf,
+        /// Where to; where [checkpoints.backup] says without it.
+        to: Option<String>,
     },
     /// Bring a backup back; the present checkpoint is moved aside.
     Restore {
-        /// Where from.
-        from: PathBuf,
+        /// Where from, a folder or URL.
+        from: String,
+    },
+    /// Take a way out that `diagnose` shows. What is replaced is kept aside.
+    Repair {
+        /// Show the steps and do nothing.
+        #[arg(long)]
+        plan: bool,
+        /// Take them.
+        #[arg(long, conflicts_with = "plan")]
+        yes: bool,
+        /// Which way; the recommended one without it.
+        #[arg(long, value_name = "NAME")]
+        way: Option<String>,
+        /// A backup that pieces may be taken from, a folder or URL; the newest of the schedule without it.
+        #[arg(long, value_name = "BACKUP")]
+        from: Option<String>,
     },
 }
 

@@ -6,6 +6,7 @@
 mod adapters;
 mod api;
 mod arguments;
+mod backups;
 mod commands;
 mod observe;
 mod output;
@@ -15,6 +16,7 @@ mod session;
 mod system;
 mod telemetry;
 mod tiers;
+mod wire;
 
 use std::process::ExitCode;
 use std::time::Instant;

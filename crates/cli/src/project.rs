@@ -1,5 +1,6 @@
 //! A project: a folder with `watershed.toml` and `*.sql`.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,9 +26,38 @@ pub struct Settings {
     pub name: Option<String>,
     pub engine: EngineSettings,
     pub storage: StorageSettings,
+    pub checkpoints: CheckpointSettings,
     pub serve: ServeSettings,
     pub alerts: watershed_alerts::Settings,
     pub telemetry: TelemetrySettings,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointSettings {
+    /// Backups that `up` takes by itself.
+    pub backup: Option<BackupSettings>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupSettings {
+    /// Where to: a path or an object-store URL.
+    pub to: String,
+    /// How often.
+    #[serde(deserialize_with = "duration", default = "day")]
+    pub every: Duration,
+    /// How long one is kept; the newest always is.
+    #[serde(deserialize_with = "duration", default = "week")]
+    pub keep: Duration,
+}
+
+fn day() -> Duration {
+    Duration::from_secs(86_400)
+}
+
+fn week() -> Duration {
+    Duration::from_secs(7 * 86_400)
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -116,11 +146,33 @@ impl Default for StorageSettings {
 pub struct ServeSettings {
     /// Where the API listens. Port 0 takes a free one.
     pub listen: String,
+    /// Where Postgres clients are served; nowhere without it.
+    pub postgres: Option<String>,
+    /// Who may connect there; anybody without them, and then on this machine only.
+    pub postgres_users: BTreeMap<String, PostgresUser>,
+    /// With it, connections are encrypted.
+    pub postgres_tls: Option<PostgresTls>,
+    /// Connections at a time.
+    pub postgres_max_connections: usize,
+    /// How long a statement may take unless its client says otherwise; 0s for no limit.
+    #[serde(deserialize_with = "duration")]
+    pub postgres_statement_timeout: Duration,
+    /// What all statements together may take.
+    #[serde(deserialize_with = "bytes")]
+    pub postgres_memory: u64,
 }
 
 impl Default for ServeSettings {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8080".to_owned() }
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            postgres: None,
+            postgres_users: BTreeMap::new(),
+            postgres_tls: None,
+            postgres_max_connections: 100,
+            postgres_statement_timeout: Duration::from_secs(60),
+            postgres_memory: 1 << 30,
+        }
     }
 }
 
@@ -139,6 +191,24 @@ impl Default for TelemetrySettings {
     fn default() -> Self {
         Self { metrics: true, otlp_endpoint: None, trace_sample: 1.0 }
     }
+}
+
+/// How a Postgres client's password is checked: exactly one of these.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresUser {
+    /// The environment variable with the password.
+    pub password_env: Option<String>,
+    /// `SCRAM-SHA-256$…`, which checks a password and does not give it away.
+    pub verifier: Option<String>,
+}
+
+/// PEM files.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresTls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Duration, D::Error> {

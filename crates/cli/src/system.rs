@@ -19,8 +19,8 @@ use datafusion::common::{DataFusionError, Result as DataFusionResult};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tokio::runtime::Handle;
 use watershed_engine::checkpoint::{Checkpoint, Store};
-use watershed_lake::{ExistingTable, table_provider};
-use watershed_types::{Error, Result};
+use watershed_lake::{ExistingTable, table_provider_as_of};
+use watershed_types::{Epoch, Error, Result};
 
 use crate::adapters::{open_lake, storage_options};
 use crate::project::Project;
@@ -88,24 +88,62 @@ pub fn names(project: &Project, runtime: &Handle) -> Result<Names> {
     Ok(names)
 }
 
-/// A session over a project. Not to be called from a worker thread of `runtime`.
-pub fn context(project: &Project, runtime: &Handle) -> Result<SessionContext> {
-    let names = names(project, runtime)?;
-    let quarantine = existing_tables(project, runtime)?.into_iter().find(|t| t.folder == "system" && t.name == "quarantine").map(|t| t.location);
-    let fail = |e: DataFusionError| Error::internal("CLI0060", "the query session cannot be set up").caused_by(e);
+fn unusable(cause: DataFusionError) -> Error {
+    Error::internal("CLI0060", "the query session cannot be set up").caused_by(cause)
+}
+
+/// How queries over a project are parsed and planned.
+pub fn session_config(project: &Project) -> Result<SessionConfig> {
     let mut config = SessionConfig::new().with_information_schema(true).with_target_partitions(project.parallelism());
     for (key, value) in [("datafusion.sql_parser.dialect", "PostgreSQL"), ("datafusion.sql_parser.collect_spans", "true")] {
-        config.options_mut().set(key, value).map_err(fail)?;
+        config.options_mut().set(key, value).map_err(unusable)?;
     }
-    let context = SessionContext::new_with_config(config);
-    let catalog = context.catalog("datafusion").ok_or_else(|| Error::internal("CLI0060", "the query session has no catalog"))?;
-    let system = SystemSchema { checkpoint: open_checkpoint(project, runtime)?, quarantine, work: project.work() };
+    Ok(config)
+}
+
+/// Table functions over a project, for its session. Not to be called from a worker thread of `runtime`.
+pub fn register_functions(context: &SessionContext, project: &Project, runtime: &Handle) -> Result<()> {
     // In SQL it is system.state(…), and DataFusion looks table functions up by the first part of their name.
-    context.register_udtf("system", Arc::new(state::StateFunction::new(project, system.checkpoint.clone(), runtime.clone())));
-    catalog.register_schema("public", Arc::new(LakeSchema { names })).map_err(fail)?;
-    catalog.register_schema("system", Arc::new(system)).map_err(fail)?;
-    catalog.register_schema("warehouse", Arc::new(WarehouseSchema::new(project, project.definitions().ok().as_ref(), runtime))).map_err(fail)?;
+    context.register_udtf("system", Arc::new(state::StateFunction::new(project, open_checkpoint(project, runtime)?, runtime.clone())));
+    Ok(())
+}
+
+/// A session over a project. Not to be called from a worker thread of `runtime`.
+pub fn context(project: &Project, runtime: &Handle) -> Result<SessionContext> {
+    let context = SessionContext::new_with_config(session_config(project)?);
+    let catalog = context.catalog("datafusion").ok_or_else(|| Error::internal("CLI0060", "the query session has no catalog"))?;
+    register_functions(&context, project, runtime)?;
+    for (name, schema) in schemas(project, runtime)? {
+        catalog.register_schema(&name, schema).map_err(unusable)?;
+    }
     Ok(context)
+}
+
+/// The schemas of a project as of its newest complete epoch: tables read through them are of that epoch, whatever is
+/// committed meanwhile. Not to be called from a worker thread of `runtime`.
+pub fn schemas(project: &Project, runtime: &Handle) -> Result<Vec<(String, Arc<dyn SchemaProvider>)>> {
+    // The epoch before the tables: one that appears in between is newer than what is read of it.
+    let checkpoint = open_checkpoint(project, runtime)?;
+    let history = checkpoint.as_ref().map(Checkpoint::history).transpose()?;
+    let pin = checkpoint.as_ref().zip(history).map(|(checkpoint, history)| Pin { id: checkpoint.metadata.id.clone(), epoch: history.last_committed() });
+    let names = names(project, runtime)?;
+    let quarantine = existing_tables(project, runtime)?.into_iter().find(|t| t.folder == "system" && t.name == "quarantine").map(|t| t.location);
+    let system = SystemSchema { checkpoint, quarantine, work: project.work(), pin: pin.clone() };
+    let warehouse = WarehouseSchema::new(project, project.definitions().ok().as_ref(), runtime);
+    Ok(vec![("public".to_owned(), Arc::new(LakeSchema { names, pin })), ("system".to_owned(), Arc::new(system)), ("warehouse".to_owned(), Arc::new(warehouse))])
+}
+
+/// The epoch that is read, of the pipeline with this checkpoint.
+#[derive(Debug, Clone)]
+struct Pin {
+    id: String,
+    epoch: Epoch,
+}
+
+/// A table as of the pinned epoch; as it is if the project has no checkpoint.
+async fn open_table(location: &str, sink: &str, pin: Option<&Pin>) -> DataFusionResult<Arc<dyn TableProvider>> {
+    let (id, epoch) = pin.map_or(("", Epoch::ZERO), |pin| (&pin.id, pin.epoch));
+    table_provider_as_of(location, &storage_options(), &format!("watershed/{id}/{sink}"), epoch).await.map_err(outside)
 }
 
 fn outside(error: Error) -> DataFusionError {
@@ -116,6 +154,7 @@ fn outside(error: Error) -> DataFusionError {
 #[derive(Debug)]
 struct LakeSchema {
     names: Names,
+    pin: Option<Pin>,
 }
 
 #[async_trait]
@@ -126,7 +165,7 @@ impl SchemaProvider for LakeSchema {
 
     async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
         if let Some(location) = self.names.tables.get(name) {
-            return table_provider(location, &storage_options()).await.map(Some).map_err(outside);
+            return open_table(location, name, self.pin.as_ref()).await.map(Some);
         }
         if self.names.empty.iter().any(|empty| empty == name) {
             let error = Error::invalid("CLI0061", format!("table \"{name}\" has no data yet")).hint("Run `watershed run --once`, or start the pipeline with `watershed up`.");
@@ -145,6 +184,7 @@ struct SystemSchema {
     checkpoint: Option<Checkpoint>,
     quarantine: Option<String>,
     work: PathBuf,
+    pin: Option<Pin>,
 }
 
 impl std::fmt::Debug for SystemSchema {
@@ -166,11 +206,12 @@ impl SchemaProvider for SystemSchema {
         if name == "quarantine"
             && let Some(location) = &self.quarantine
         {
-            return table_provider(location, &storage_options()).await.map(Some).map_err(outside);
+            return open_table(location, "system.quarantine", self.pin.as_ref()).await.map(Some);
         }
         let (name, checkpoint, work) = (name.to_owned(), self.checkpoint.clone(), self.work.clone());
+        let until = self.pin.as_ref().map_or(Epoch::ZERO, |pin| pin.epoch);
         // Reading the checkpoint blocks.
-        let read = tokio::task::spawn_blocking(move || tables::read(&name, checkpoint.as_ref(), &work));
+        let read = tokio::task::spawn_blocking(move || tables::read(&name, checkpoint.as_ref(), &work, until));
         let batch = read.await.map_err(|e| DataFusionError::External(Box::new(e)))?.map_err(outside)?;
         Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?)))
     }

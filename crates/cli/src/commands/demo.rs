@@ -49,7 +49,7 @@ pub fn run(arguments: DemoArguments, started: Instant) -> Result<u8> {
     init::write_transactions(&folder)?;
     let project = Project::open(&folder)?;
     let runtime = runtime()?;
-    let running = Running::launch(&project, &runtime, "127.0.0.1:0", false, started)?;
+    let running = Running::launch(&project, &runtime, "127.0.0.1:0", None, false, started)?;
     let flag = running.session.handle.stop_flag();
     close_on_signals(&runtime, Arc::clone(&flag));
 

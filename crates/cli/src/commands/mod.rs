@@ -1,11 +1,11 @@
 //! One file a command.
 
 mod alert;
-mod checkpoint;
+pub mod checkpoint;
 mod demo;
 mod explain;
 mod init;
-mod plan;
+pub mod plan;
 mod produce;
 mod quarantine;
 pub mod query;

@@ -35,7 +35,7 @@ pub fn run(arguments: PlanArguments) -> Result<u8> {
 }
 
 /// Identifier and fingerprint of a stateful step.
-fn stateful(step: &Step) -> Option<(&str, &str)> {
+pub fn stateful(step: &Step) -> Option<(&str, &str)> {
     match step {
         Step::Dedup(spec) => Some((&spec.id, &spec.fingerprint)),
         Step::Aggregate(spec) => Some((&spec.id, &spec.fingerprint)),

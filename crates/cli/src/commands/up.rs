@@ -17,24 +17,30 @@ use watershed_types::{Error, Result};
 
 use crate::api::{Server, bind};
 use crate::arguments::{Format, UpArguments};
+use crate::backups::Schedule;
 use crate::observe::Observers;
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::session::{RunOptions, Session, begin, close_on_signals, runtime};
 use crate::system::open_checkpoint;
 use crate::tiers::{Readable, tables};
+use crate::wire;
 
 /// Runs the command.
 pub fn run(arguments: UpArguments, started: Instant) -> Result<u8> {
     let project = Project::open(&arguments.project.project)?;
     let runtime = runtime()?;
     let listen = arguments.listen.as_deref().unwrap_or(&project.settings.serve.listen);
-    let running = Running::launch(&project, &runtime, listen, arguments.rebuild, started)?;
+    let running = Running::launch(&project, &runtime, listen, arguments.postgres.as_deref(), arguments.rebuild, started)?;
     let json = arguments.format == Format::Json;
     if json {
-        eprintln!("{}", serde_json::json!({ "event": "started", "pipeline": project.name(), "pid": std::process::id(), "address": running.address().to_string() }));
+        eprintln!(
+            "{}",
+            serde_json::json!({ "event": "started", "pipeline": project.name(), "pid": std::process::id(), "address": running.address().to_string(), "postgres": running.postgres().map(|a| a.to_string()) })
+        );
     } else {
-        eprintln!("{} is running · http://{} · Ctrl-C or SIGTERM closes the epoch and stops", project.name(), running.address());
+        let postgres = running.postgres().map(|address| format!(" · postgres://{address}/watershed")).unwrap_or_default();
+        eprintln!("{} is running · http://{}{postgres} · Ctrl-C or SIGTERM closes the epoch and stops", project.name(), running.address());
     }
     let outcome = running.wait(&runtime, arguments.format)?;
     crate::output::outcome(&outcome, started.elapsed(), json);
@@ -46,24 +52,31 @@ pub struct Running {
     /// The pipeline.
     pub session: Session,
     server: Server,
+    wire: Option<watershed_wire::Server>,
+    backups: Option<Schedule>,
     run_file: RunFile,
     observers: Observers,
 }
 
 impl Running {
     /// Starts both; nothing is left behind if either cannot start.
-    pub fn launch(project: &Project, runtime: &Runtime, listen: &str, rebuild: bool, started: Instant) -> Result<Running> {
+    pub fn launch(project: &Project, runtime: &Runtime, listen: &str, postgres: Option<&str>, rebuild: bool, started: Instant) -> Result<Running> {
         // Who runs already says more than that its port is taken.
         drop(project.lock()?);
         let listener = bind(listen)?;
+        let taken = wire::take(project, postgres)?;
         let prepared = Observers::prepare(project)?;
         let tables = project.definitions()?.tables.iter().map(|t| t.name.clone()).collect();
         let mut session = begin(project, runtime, RunOptions { rebuild, ..RunOptions::default() }, started)?;
         let readable = std::mem::take(&mut session.readable);
         let served = reads(project, runtime, &session, readable).and_then(|reads| Server::start(listener, &session.handle, session.adapters.logs(), tables, reads));
-        let written = served.and_then(|server| Ok((RunFile::write(project, server.address)?, server)));
-        match written.and_then(|(run_file, server)| Ok((run_file, server, prepared.start(project, &session.handle.status)?))) {
-            Ok((run_file, server, observers)) => Ok(Running { session, server, run_file, observers }),
+        let written = served.and_then(|server| {
+            let wire = taken.map(|taken| taken.serve(project, runtime.handle())).transpose()?;
+            let backups = Schedule::start(project, runtime.handle())?;
+            Ok((RunFile::write(project, server.address, wire.as_ref().map(|w| w.address))?, server, wire, backups))
+        });
+        match written.and_then(|(run_file, server, wire, backups)| Ok((run_file, server, wire, backups, prepared.start(project, &session.handle.status)?))) {
+            Ok((run_file, server, wire, backups, observers)) => Ok(Running { session, server, wire, backups, run_file, observers }),
             Err(error) => {
                 session.handle.stop();
                 let _ = session.handle.join();
@@ -77,6 +90,11 @@ impl Running {
         self.server.address
     }
 
+    /// Where Postgres clients are served.
+    pub fn postgres(&self) -> Option<SocketAddr> {
+        self.wire.as_ref().map(|wire| wire.address)
+    }
+
     /// Shows progress until the pipeline has ended, by a signal or by itself.
     pub fn wait(self, runtime: &Runtime, format: Format) -> Result<Outcome> {
         close_on_signals(runtime, self.session.handle.stop_flag());
@@ -86,11 +104,13 @@ impl Running {
 
     /// Waits until the pipeline has ended; then the rest ends too.
     pub fn end(self, progress: Progress) -> Result<Outcome> {
-        let Running { session, server, run_file, observers } = self;
+        let Running { session, server, wire, backups, run_file, observers } = self;
         let outcome = session.handle.join();
         progress.finish();
         observers.finish();
         server.stop();
+        drop(wire);
+        drop(backups);
         drop(run_file);
         outcome
     }
@@ -106,12 +126,13 @@ fn reads(project: &Project, runtime: &Runtime, session: &Session, readable: Vec<
 struct RunFile(PathBuf);
 
 impl RunFile {
-    fn write(project: &Project, address: SocketAddr) -> Result<RunFile> {
+    fn write(project: &Project, address: SocketAddr, postgres: Option<SocketAddr>) -> Result<RunFile> {
         let path = project.work().join("run.json");
         let fresh = project.work().join(format!("run.json.{}", std::process::id()));
         let content = serde_json::json!({
             "pid": std::process::id(),
             "address": address.to_string(),
+            "postgres": postgres.map(|a| a.to_string()),
             "started_at": chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         });
         fs::write(&fresh, format!("{content}\n"))

@@ -25,12 +25,13 @@ pub fn newest_manifest(checkpoint: &Checkpoint) -> Result<Option<Manifest>> {
     }
 }
 
-/// Reads one of them.
-pub fn read(name: &str, checkpoint: Option<&Checkpoint>, work: &Path) -> Result<RecordBatch> {
-    let records = match checkpoint {
+/// Reads one of them, as of an epoch where it has a line for each.
+pub fn read(name: &str, checkpoint: Option<&Checkpoint>, work: &Path, until: Epoch) -> Result<RecordBatch> {
+    let mut records = match checkpoint {
         Some(checkpoint) if matches!(name, "epochs" | "ledger" | "sinks") => checkpoint.records()?,
         _ => vec![],
     };
+    records.retain(|record| record.epoch <= until);
     let built = match name {
         "ledger" => ledger(&records),
         "epochs" => epochs(&records, &manifests(checkpoint)?),

@@ -12,6 +12,7 @@ mod redshift;
 #[path = "../../../alerts/tests/it/receivers.rs"]
 #[allow(dead_code, reason = "shared with the tests of the alerts, which use all of it")]
 mod receivers;
+mod repair;
 mod serve;
 mod servers;
 mod simulation;
@@ -19,4 +20,5 @@ mod sinks;
 mod support;
 mod tiers;
 mod warehouse;
+mod wire;
 mod workload;

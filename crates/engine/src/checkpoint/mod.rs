@@ -14,7 +14,7 @@ use watershed_protocol::{Claim, CommitRecord, DeliveryRecord, FORMAT, LedgerRow,
 use watershed_types::{Epoch, Error, Generation, Result};
 
 pub use kept::KeepStaged;
-pub use state::{read_state, write_state};
+pub use state::{encode_state, read_state, write_state};
 pub use store::Store;
 
 /// How many epochs of manifests and commit records are kept as single files.
@@ -192,7 +192,8 @@ impl Checkpoint {
 
     /// Removes what neither recovery nor repair needs: old manifests, state files nobody refers to, staged rows beyond what
     /// is kept; folds old commit records. `current` is the newest complete manifest, `owed` the first epoch that some
-    /// sink still has to be given.
+    /// sink still has to be given. The state of the epoch before stays, so that there is a way back if a file of the
+    /// newest is damaged.
     pub fn prune(&self, current: &Manifest, keep: KeepStaged, owed: Option<Epoch>) -> Result<()> {
         let last = current.epoch.0;
         let needed_from = owed.map_or(u64::MAX, |epoch| epoch.0);
@@ -200,7 +201,12 @@ impl Checkpoint {
         for epoch in history.prepared.iter().filter(|e| **e + KEEP.max(keep.epochs) < last && **e < needed_from) {
             self.store.delete(&Paths::offsets(Epoch(*epoch)))?;
         }
-        let needed: std::collections::HashSet<&str> = current.state.values().flat_map(|s| &s.files).map(|f| f.path.as_str()).collect();
+        let before = match history.prepared.binary_search(&last.wrapping_sub(1)) {
+            Ok(_) => Some(self.manifest(Epoch(last - 1))?),
+            Err(_) => None,
+        };
+        let kept = before.iter().chain([current]);
+        let needed: std::collections::HashSet<&str> = kept.flat_map(|m| m.state.values()).flat_map(|s| &s.files).map(|f| f.path.as_str()).collect();
         for name in self.store.list(Paths::STATE)? {
             let path = format!("{}/{name}", Paths::STATE);
             if Paths::number(&name).is_some_and(|epoch| epoch <= last) && !needed.contains(path.as_str()) {

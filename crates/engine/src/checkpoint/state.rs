@@ -20,8 +20,20 @@ pub fn write_state(
     base: bool,
     expires_at: Option<i64>,
 ) -> Result<Option<StateFile>> {
-    let Some(first) = batches.first() else { return Ok(None) };
+    if batches.is_empty() {
+        return Ok(None);
+    }
+    let bytes = encode_state(operator, batches)?;
+    let path = Paths::state(epoch, generation, operator);
+    checkpoint.store.put(&path, &bytes)?;
+    let rows = batches.iter().map(|b| b.num_rows() as u64).sum();
+    Ok(Some(StateFile { path, bytes: bytes.len() as u64, checksum: checksum(&bytes), rows, base, expires_at }))
+}
+
+/// A snapshot's bytes: the same for the same batches.
+pub fn encode_state(operator: &str, batches: &[RecordBatch]) -> Result<Vec<u8>> {
     let fail = |e: arrow::error::ArrowError| Error::internal("CKPT0011", format!("state of \"{operator}\" cannot be written")).caused_by(e);
+    let Some(first) = batches.first() else { return Ok(vec![]) };
     let mut bytes = Vec::new();
     let mut writer = FileWriter::try_new(&mut bytes, &first.schema()).map_err(fail)?;
     for batch in batches {
@@ -29,10 +41,7 @@ pub fn write_state(
     }
     writer.finish().map_err(fail)?;
     drop(writer);
-    let path = Paths::state(epoch, generation, operator);
-    checkpoint.store.put(&path, &bytes)?;
-    let rows = batches.iter().map(|b| b.num_rows() as u64).sum();
-    Ok(Some(StateFile { path, bytes: bytes.len() as u64, checksum: checksum(&bytes), rows, base, expires_at }))
+    Ok(bytes)
 }
 
 /// Reads a snapshot back, its checksum checked.

@@ -73,6 +73,24 @@ impl Store {
         }
     }
 
+    /// A folder in it, as a place of its own.
+    pub fn below(&self, folder: &str) -> Store {
+        match self {
+            Store::Local(root) => Store::Local(root.join(folder)),
+            Store::Remote { store, prefix, runtime } => Store::Remote { store: Arc::clone(store), prefix: join(prefix, folder), runtime: runtime.clone() },
+        }
+    }
+
+    /// A place next to it, named after it.
+    pub fn beside(&self, suffix: &str) -> Store {
+        match self {
+            Store::Local(root) => Store::Local(root.with_file_name(format!("{}.{suffix}", root.file_name().unwrap_or_default().to_string_lossy()))),
+            Store::Remote { store, prefix, runtime } => {
+                Store::Remote { store: Arc::clone(store), prefix: ObjectPath::from(format!("{prefix}.{suffix}")), runtime: runtime.clone() }
+            }
+        }
+    }
+
     /// A file's bytes, `None` if there is none.
     pub fn get(&self, path: &str) -> Result<Option<Vec<u8>>> {
         match self {

@@ -1,7 +1,7 @@
 //! Backup and restore: whole folders, in an order that never leaves a checkpoint that looks whole and is not.
 //!
-//! I1: a manifest is copied before the commit record of its epoch is looked for, and the state it names after it; what
-//! a running pipeline adds meanwhile is not part of the copy.
+//! I1: the newest manifest is looked for before anything is copied, and nothing newer than it is copied; what
+//! a running pipeline adds meanwhile is not part of the copy. Each copy is audited.
 //! I2: `metadata.json` is written last: a copy without it is refused as a checkpoint.
 
 use std::fs;
@@ -16,45 +16,71 @@ use crate::output::{count, print, size};
 use crate::project::Project;
 
 /// How often a copy that a running pipeline has overtaken is begun again.
-const TRIES: usize = 5;
+const TRIES: u32 = 5;
 
-/// Copies a checkpoint to an empty folder.
-pub fn backup(store: &Store, to: &Path) -> Result<()> {
-    if fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Error::conflict("CLI0072", format!("\"{}\" is not empty", to.display())).hint("Name a folder that is empty or not there yet."));
+/// Copies a checkpoint to a place where nothing is yet.
+pub fn backup(store: &Store, to: &Store) -> Result<()> {
+    let taken = match to {
+        Store::Local(folder) => fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()),
+        Store::Remote { .. } => !paths(to)?.is_empty(),
+    };
+    if taken {
+        let what = to.describe("");
+        return Err(Error::conflict("CLI0072", format!("\"{}\" is not empty", what.trim_end_matches('/'))).hint("Name a folder that is empty or not there yet."));
     }
-    let target = Store::Local(to.to_path_buf());
-    for attempt in 1..=TRIES {
-        let (files, bytes, epoch) = copy(store, &target)?;
-        let copied = audit::checkpoint(&target);
+    let (files, bytes, epoch) = copy_checked(store, to)?;
+    print(&format!("copied {} ({}) up to epoch {epoch} to \"{}\"\n", count(files, "file"), size(bytes), to.describe("").trim_end_matches('/')))
+}
+
+/// Copies a checkpoint and audits the copy; begins again if a running pipeline has overtaken it.
+pub fn copy_checked(store: &Store, to: &Store) -> Result<(u64, u64, Epoch)> {
+    for attempt in 1.. {
+        let done = copy(store, to)?;
+        let copied = audit::checkpoint(to);
         if !copied.failed() {
-            return print(&format!("copied {} ({}) up to epoch {epoch} to \"{}\"\n", count(files, "file"), size(bytes), to.display()));
+            return Ok(done);
         }
         let source = audit::checkpoint(store);
         let wrong = copied.findings.iter().filter(|f| f.failed()).map(|f| f.message().to_owned()).collect::<Vec<_>>().join("; ");
-        clear(to)?;
+        wipe(to)?;
         if source.failed() || attempt == TRIES {
             return Err(Error::corrupt("CLI0073", format!("the checkpoint was not backed up, since its copy would not be whole: {wrong}"))
-                .hint("Run `watershed checkpoint verify`; stop the pipeline if it commits faster than the copy."));
+                .hint("Run `watershed checkpoint diagnose`; stop the pipeline if it commits faster than the copy."));
         }
     }
-    Ok(())
+    Err(Error::internal("CLI0110", "the copy ended without a result"))
 }
 
-fn clear(folder: &Path) -> Result<()> {
-    let fail = |e: std::io::Error| Error::unavailable("CLI0074", format!("cannot clear \"{}\"", folder.display())).caused_by(e);
-    for entry in fs::read_dir(folder).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.map_err(fail)?;
+/// The files of a checkpoint that a copy has.
+pub fn paths(store: &Store) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for folder in [Paths::GENERATIONS, Paths::OFFSETS, Paths::COMMITS, Paths::LEDGER, Paths::STATE, Paths::STAGED, Paths::DELIVERIES] {
+        all.extend(store.list(folder)?.into_iter().map(|name| format!("{folder}/{name}")));
+    }
+    if store.get(Paths::METADATA)?.is_some() {
+        all.push(Paths::METADATA.to_owned());
+    }
+    Ok(all)
+}
+
+/// Removes a copy: what makes it a checkpoint first.
+pub fn wipe(store: &Store) -> Result<()> {
+    store.delete(Paths::METADATA)?;
+    for path in paths(store)? {
+        store.delete(&path)?;
     }
     Ok(())
 }
 
-/// Copies files; returns how many, their bytes and the newest epoch.
-fn copy(from: &Store, to: &Store) -> Result<(u64, u64, Epoch)> {
+/// Copies files that are not there yet; returns how many, their bytes and the newest epoch.
+pub fn copy(from: &Store, to: &Store) -> Result<(u64, u64, Epoch)> {
     let (mut files, mut bytes) = (0, 0);
+    let there: std::collections::HashSet<String> = paths(to)?.into_iter().collect();
     let mut one = |path: &str| -> Result<()> {
-        if let Some(content) = from.get(path)? {
+        // A file of a checkpoint never changes, and is whole or absent.
+        if !there.contains(path)
+            && let Some(content) = from.get(path)?
+        {
             to.put(path, &content)?;
             files += 1;
             bytes += content.len() as u64;
@@ -77,24 +103,23 @@ fn copy(from: &Store, to: &Store) -> Result<(u64, u64, Epoch)> {
 }
 
 /// Brings a backup back; the present checkpoint is moved aside.
-pub fn restore(project: &Project, store: &Store, from: &Path) -> Result<()> {
+pub fn restore(project: &Project, store: &Store, source: &Store) -> Result<()> {
     let Store::Local(place) = store else {
         return Err(Error::invalid("CLI0075", "a checkpoint in an object store is not restored by this command")
             .hint("Copy the backup's files to the store with its own tools, metadata.json last."));
     };
-    let source = Store::Local(from.to_path_buf());
-    let backup = audit::checkpoint(&source);
+    let from = source.describe("");
+    let from = from.trim_end_matches('/');
+    let backup = audit::checkpoint(source);
     if backup.absent {
-        return Err(Error::invalid("CLI0076", format!("there is no checkpoint at \"{}\"", from.display())).hint("Name a folder that `watershed checkpoint backup` wrote."));
+        return Err(Error::invalid("CLI0076", format!("there is no checkpoint at \"{from}\"")).hint("Name a folder that `watershed checkpoint backup` wrote."));
     }
     if let Some(wrong) = backup.findings.iter().find(|f| f.failed()) {
-        return Err(
-            Error::corrupt("CLI0076", format!("the backup at \"{}\" is damaged, and nothing was changed: {}", from.display(), wrong.message())).hint("Take another backup.")
-        );
+        return Err(Error::corrupt("CLI0076", format!("the backup at \"{}\" is damaged, and nothing was changed: {}", from, wrong.message())).hint("Take another backup."));
     }
     let _lock = project.lock()?;
     let same = |a: &Path, b: &Path| a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b);
-    if same(from, place) {
+    if matches!(source, Store::Local(from) if same(from, place)) {
         return Err(Error::invalid("CLI0076", "the backup is the checkpoint itself").hint("Name another folder."));
     }
     if let (Ok(Some(present)), Ok(Some(coming))) = (Checkpoint::open(store.clone()), Checkpoint::open(source.clone()))
@@ -110,7 +135,7 @@ pub fn restore(project: &Project, store: &Store, from: &Path) -> Result<()> {
         fs::rename(place, &aside).map_err(fail)?;
         text.push_str(&format!("moved the present checkpoint to \"{}\"\n", aside.display()));
     }
-    let (files, bytes, epoch) = copy(&source, store)?;
+    let (files, bytes, epoch) = copy(source, store)?;
     text.push_str(&format!("restored {} ({}) up to epoch {epoch} to \"{}\"\n", count(files, "file"), size(bytes), place.display()));
     print(&text)?;
     eprintln!("note: tables must not be newer than the checkpoint; `watershed verify` compares them");

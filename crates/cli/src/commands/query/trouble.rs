@@ -45,7 +45,7 @@ pub fn explain(error: &DataFusionError, sql: &str, names: &Names) -> Error {
 }
 
 fn unknown_table(full: &str, sql: &str, names: &Names) -> Error {
-    let name = full.strip_prefix("datafusion.").unwrap_or(full);
+    let name = full.strip_prefix("datafusion.").or_else(|| full.strip_prefix("watershed.")).unwrap_or(full);
     let name = name.strip_prefix("public.").unwrap_or(name);
     let system: Vec<String> = SYSTEM_TABLES.iter().map(|t| format!("system.{t}")).collect();
     let warehouse: Vec<String> = names.warehouse.iter().map(|t| format!("warehouse.{t}")).collect();

@@ -208,11 +208,11 @@ fn spooled(checkpoint: &Checkpoint, audit: &mut Audit) -> Result<()> {
     Ok(())
 }
 
-/// Checks the state files of the newest complete epoch, and of the one being committed.
+/// Checks the state files of the newest epoch: those a start would load. What only an older one needed may be gone.
 fn state(checkpoint: &Checkpoint, audit: &mut Audit) -> Result<(u64, u64)> {
-    let newest: Vec<&Manifest> = audit.manifests.range(audit.last_committed().max(1)..).map(|(_, m)| m).collect();
+    let newest = audit.manifests.range(audit.last_committed().max(1)..).next_back().map(|(_, m)| m);
     let mut needed = BTreeMap::new();
-    for manifest in &newest {
+    if let Some(manifest) = newest {
         needed
             .extend(manifest.state.iter().flat_map(|(operator, state)| state.files.iter().map(move |file| (file.path.clone(), (operator.clone(), file.clone(), manifest.epoch)))));
     }
