@@ -32,7 +32,7 @@ pub enum Taken {
 pub fn take(plan: &SinkPlan, schema: &SchemaRef) -> Result<Taken> {
     let mut options = plan.options.clone();
     // What a target that is away means for the others is the engine's; live sinks know no such thing.
-    let spools = matches!(plan.connector.as_str(), "kafka" | "postgres") && SpoolOptions::take(&mut options)?.is_some();
+    let spools = matches!(plan.connector.as_str(), "kafka" | "postgres" | "redshift") && SpoolOptions::take(&mut options)?.is_some();
     let taken = match plan.connector.as_str() {
         "blackhole" => Taken::Blackhole,
         "stdout" => Taken::Stdout,
