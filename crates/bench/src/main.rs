@@ -1,7 +1,8 @@
 //! `make bench`: the figures, each against a ceiling measured in the same run.
 //!
 //! **Owns** the workload, the ceilings and the report. **Does not own** the product: it runs the `watershed` binary
-//! as a user would, and reads what it says and what the operating system says of it.
+//! as a user would, and reads what it says and what the operating system says of it. `WATERSHED_BENCH_ONLY=watched` measures
+//! that section alone.
 
 mod ceiling;
 mod hot;

@@ -27,7 +27,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 /// Every metric the code sets, with its kind.
 fn in_code() -> BTreeSet<(String, String)> {
-    let setting = Regex::new(r#"(counter|gauge|histogram)!\(\s*"(watershed_[a-z0-9_]+)""#).expect("a pattern");
+    let setting = Regex::new(r#"(counter|gauge|histogram)!?\(\s*"(watershed_[a-z0-9_]+)""#).expect("a pattern");
     let mut files = vec![];
     for entry in fs::read_dir(root().join("crates")).expect("crates").flatten() {
         sources(&entry.path().join("src"), &mut files);
