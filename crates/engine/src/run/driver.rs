@@ -174,6 +174,9 @@ impl Driver {
             let mut status = self.parts.status.write();
             status.state = "running".to_owned();
             status.open_epoch = self.open.number.0;
+            for sink in &self.parts.plan.sinks {
+                status.sinks.entry(sink.name.clone()).or_default().live = !self.parts.lanes.contains_key(&sink.name);
+            }
         }
         metrics::gauge!("watershed_epoch_committed").set(self.parts.epoch.0 as f64);
         metrics::gauge!("watershed_state_budget_bytes").set(self.parts.config.memory as f64);

@@ -112,6 +112,8 @@ pub struct TableStatus {
 /// A target.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SinkStatus {
+    /// True if it gets rows after each tick, and not with the epoch.
+    pub live: bool,
     /// Rows it took since the start.
     pub rows: u64,
     /// Rows it refused since the start.
