@@ -116,11 +116,43 @@ impl Default for StorageSettings {
 pub struct ServeSettings {
     /// Where the API listens. Port 0 takes a free one.
     pub listen: String,
+    /// Who may come in, besides those that `watershed token create` let in.
+    pub tokens: Vec<TokenSettings>,
+    /// Pages of other origins that may send requests and follow live.
+    pub origins: Vec<String>,
+    /// Names besides localhost by which a proxy on this machine may ask.
+    pub hosts: Vec<String>,
+    /// Requests a second and caller.
+    pub requests_per_second: std::num::NonZeroU32,
+    /// What queries of the API may take together.
+    #[serde(deserialize_with = "bytes")]
+    pub query_memory: u64,
+}
+
+/// A token: its hash, or the environment variable it is in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSettings {
+    /// Who holds it.
+    pub name: String,
+    /// viewer, operator, admin or ingest.
+    pub role: String,
+    /// `sha256:` and 64 hexadecimal digits.
+    pub hash: Option<String>,
+    /// The name of an environment variable.
+    pub env: Option<String>,
 }
 
 impl Default for ServeSettings {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8080".to_owned() }
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            tokens: vec![],
+            origins: vec![],
+            hosts: vec![],
+            requests_per_second: std::num::NonZeroU32::MIN.saturating_add(99),
+            query_memory: 512 << 20,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::{MemTable, SchemaProvider, TableProvider};
 use datafusion::common::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tokio::runtime::Handle;
 use watershed_engine::checkpoint::{Checkpoint, Store};
@@ -90,14 +91,19 @@ pub fn names(project: &Project, runtime: &Handle) -> Result<Names> {
 
 /// A session over a project. Not to be called from a worker thread of `runtime`.
 pub fn context(project: &Project, runtime: &Handle) -> Result<SessionContext> {
+    context_within(project, runtime, Arc::default(), project.parallelism())
+}
+
+/// A session over a project whose queries take what `limits` allows.
+pub fn context_within(project: &Project, runtime: &Handle, limits: Arc<RuntimeEnv>, parallelism: usize) -> Result<SessionContext> {
     let names = names(project, runtime)?;
     let quarantine = existing_tables(project, runtime)?.into_iter().find(|t| t.folder == "system" && t.name == "quarantine").map(|t| t.location);
     let fail = |e: DataFusionError| Error::internal("CLI0060", "the query session cannot be set up").caused_by(e);
-    let mut config = SessionConfig::new().with_information_schema(true).with_target_partitions(project.parallelism());
+    let mut config = SessionConfig::new().with_information_schema(true).with_target_partitions(parallelism);
     for (key, value) in [("datafusion.sql_parser.dialect", "PostgreSQL"), ("datafusion.sql_parser.collect_spans", "true")] {
         config.options_mut().set(key, value).map_err(fail)?;
     }
-    let context = SessionContext::new_with_config(config);
+    let context = SessionContext::new_with_config_rt(config, limits);
     let catalog = context.catalog("datafusion").ok_or_else(|| Error::internal("CLI0060", "the query session has no catalog"))?;
     let system = SystemSchema { checkpoint: open_checkpoint(project, runtime)?, quarantine, work: project.work() };
     // In SQL it is system.state(…), and DataFusion looks table functions up by the first part of their name.

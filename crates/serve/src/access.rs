@@ -14,8 +14,9 @@ use watershed_types::{Error, Result};
 
 /// A project, as the API needs it.
 pub trait ProjectAccess: Send + Sync {
-    /// A session over the project as it is now: tables by their names, and the schema `system`. Nothing is written through it.
-    fn session(&self, memory: usize) -> Result<SessionContext>;
+    /// A session over the project as it is now: tables by their names, and the schema `system`. Nothing is written through it,
+    /// and what its queries take counts against one limit.
+    fn session(&self) -> Result<SessionContext>;
     /// A query's error in words.
     fn explain_query(&self, error: &DataFusionError, sql: &str) -> Error;
     /// The checkpoint; `None` before the first epoch.

@@ -32,7 +32,7 @@ mod sql;
 mod topology;
 
 pub use access::{AlertBook, AlertChange, AlertList, AlertView, AuditFinding, LeftOut, NoAlerts, ProjectAccess, QuarantineFilter, ReplayWanted, Replayed, RowKey};
-pub use auth::{Origin, Role, TokenFile, TokenRecord, hash_of, parse_hash};
+pub use auth::{Origin, Role, TokenFile, TokenRecord, fresh_token, hash_of, parse_hash};
 pub use observe::{Constants, SourceOfFigures};
 pub use problem::{Problem, ProblemBody, code};
 pub use routes::document;

@@ -76,7 +76,7 @@ pub async fn answer(shared: &Arc<Shared>, sql: &str, limits: Limits) -> Answer<Q
     };
     let started = Instant::now();
     let (opener, text) = (Arc::clone(shared), sql.to_owned());
-    let session = blocking(move || opener.project.session(opener.query_memory)).await?;
+    let session = blocking(move || opener.project.session()).await?;
     let mut task = Leash(shared.query_threads.spawn(async move {
         let reading = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         let frame = session.sql_with_options(&text, reading).await?;

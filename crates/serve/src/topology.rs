@@ -53,13 +53,11 @@ pub struct TableInfo {
     pub name: String,
     /// Where in the lake: bronze, silver or gold.
     pub zone: String,
-    /// What it reads: a source or a table.
-    pub input: String,
-    /// True if that is a source.
-    pub input_is_source: bool,
+    /// The nodes it reads: `source:orders`, `table:clean`.
+    pub inputs: Vec<String>,
     /// Static tables it looks up.
     pub lookups: Vec<String>,
-    /// False if it is kept nowhere.
+    /// False if it is kept nowhere: a view with a sink, or a part of another table's query.
     pub stored: bool,
     /// Its columns.
     pub columns: Vec<ColumnInfo>,
@@ -120,8 +118,7 @@ impl Topology {
         let tables = plan.tables.iter().map(|table| TableInfo {
             name: table.name.clone(),
             zone: table.zone.as_str().to_owned(),
-            input: plan.input_name(table.input).to_owned(),
-            input_is_source: matches!(table.input, Input::Source(_)),
+            inputs: table.inputs.iter().map(|input| node(*input, plan)).collect(),
             lookups: plan.statics.iter().map(|s| s.definition.name.clone()).filter(|name| mentions(&table.sql, name)).collect(),
             stored: table.stored,
             columns: columns(&table.schema),
@@ -142,6 +139,14 @@ impl Topology {
         let statics = plan.statics.iter().map(|s| StaticInfo { name: s.definition.name.clone(), format: s.definition.options.peek("format").unwrap_or("files").to_owned() });
         Topology { sources: sources.collect(), tables: tables.collect(), sinks: sinks.collect(), statics: statics.collect() }
     }
+}
+
+fn node(input: Input, plan: &Plan) -> String {
+    let kind = match input {
+        Input::Source(_) => "source",
+        Input::Table(_) => "table",
+    };
+    format!("{kind}:{}", plan.input_name(input))
 }
 
 /// True if a query names a table.

@@ -1,6 +1,6 @@
 //! `watershed query`: SQL over tables, the quarantine and `system.*`. Reads only.
 
-mod trouble;
+pub mod trouble;
 
 use std::io::Read;
 

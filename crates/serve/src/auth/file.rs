@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use watershed_types::{Error, Result, Secret};
 
 use super::Origin;
-use super::token::{Role, TokenRecord, hash_of, parse_hash, random, show_hash};
+use super::token::{Role, TokenRecord, fresh_token, hash_of, parse_hash, show_hash};
 use crate::problem::code;
 
 /// How long the file is believed before it is looked at again.
@@ -105,10 +105,10 @@ impl TokenFile {
         if tokens.iter().any(|token| token.name == name) {
             return Err(Error::conflict(code::TOKEN, format!("there is a token \"{name}\" already")).hint(format!("Revoke it first: watershed token revoke --name {name}")));
         }
-        let token = format!("ws_{}", random()?);
-        tokens.push(TokenRecord { name: name.to_owned(), role, hash: hash_of(&token), from: Origin::File, created_at: Some(now) });
+        let token = fresh_token()?;
+        tokens.push(TokenRecord { name: name.to_owned(), role, hash: hash_of(token.expose()), from: Origin::File, created_at: Some(now) });
         self.write(&tokens)?;
-        Ok(Secret::new(token))
+        Ok(token)
     }
 
     /// Takes a token back; false if there is none of that name.

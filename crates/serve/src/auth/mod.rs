@@ -15,7 +15,7 @@ mod token;
 
 pub use file::TokenFile;
 pub(crate) use guard::{Caller, guard, outer};
-pub use token::{Role, TokenRecord, hash_of, parse_hash};
+pub use token::{Role, TokenRecord, fresh_token, hash_of, parse_hash};
 
 use std::time::Duration;
 

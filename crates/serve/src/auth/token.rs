@@ -87,6 +87,11 @@ pub fn show_hash(hash: &[u8; 32]) -> String {
     format!("sha256:{}", hex(hash))
 }
 
+/// A token nobody has.
+pub fn fresh_token() -> Result<watershed_types::Secret> {
+    random().map(|text| watershed_types::Secret::new(format!("ws_{text}")))
+}
+
 /// 256 random bits as text.
 pub fn random() -> Result<String> {
     let mut bytes = [0; 32];

@@ -291,15 +291,15 @@ fn behind(at: Option<i64>, now: i64) -> Option<f64> {
     at.map(|at| (now - at) as f64 / 1e6)
 }
 
-fn input_id(table: &TableInfo) -> String {
-    format!("{}:{}", if table.input_is_source { "source" } else { "table" }, table.input)
-}
-
 fn edges(topology: &Topology, rate: &dyn Fn(&str) -> Option<f64>) -> Vec<EdgeView> {
     let mut edges = Vec::new();
     for table in &topology.tables {
-        let from = input_id(table);
-        edges.push(EdgeView { rate: rate(&format!("{}.rate", from.replacen(':', ".", 1))), from, to: format!("table:{}", table.name), kind: "rows".to_owned() });
+        edges.extend(table.inputs.iter().map(|from| EdgeView {
+            rate: rate(&format!("{}.rate", from.replacen(':', ".", 1))),
+            from: from.clone(),
+            to: format!("table:{}", table.name),
+            kind: "rows".to_owned(),
+        }));
         edges.extend(table.lookups.iter().map(|name| EdgeView { from: format!("static:{name}"), to: format!("table:{}", table.name), kind: "lookup".to_owned(), rate: None }));
     }
     edges.extend(topology.sinks.iter().map(|sink| EdgeView {
@@ -368,15 +368,15 @@ fn partitions(source: &SourceStatus) -> Vec<PartitionView> {
     names.into_iter().map(view).collect()
 }
 
-fn root<'a>(table: &'a TableInfo, topology: &'a Topology) -> &'a str {
-    let mut at = table;
-    while !at.input_is_source {
-        match topology.tables.iter().find(|other| other.name == at.input) {
-            Some(input) => at = input,
-            None => break,
-        }
-    }
-    &at.input
+/// The event time of a table: the least of the sources its rows come from. Inputs stand before users, so this ends.
+fn watermark_of(table: &TableInfo, topology: &Topology, status: &Status) -> Option<i64> {
+    let of_input = |input: &String| match input.split_once(':') {
+        Some(("source", name)) => status.sources.get(name).and_then(|source| source.watermark),
+        Some((_, name)) => topology.tables.iter().find(|other| other.name == name).and_then(|other| watermark_of(other, topology, status)),
+        None => None,
+    };
+    // One input without event time leaves the whole without.
+    table.inputs.iter().map(of_input).min().flatten()
 }
 
 fn table_node(info: &TableInfo, topology: &Topology, status: &Status, now: i64, rate: &dyn Fn(&str) -> Option<f64>) -> NodeView {
@@ -389,8 +389,7 @@ fn table_node(info: &TableInfo, topology: &Topology, status: &Status, now: i64, 
         .filter(|(id, _)| owner(id) == info.name)
         .map(|(id, operator)| OperatorView { id: id.clone(), rows: operator.rows, bytes: operator.bytes, evictions: operator.evictions })
         .collect();
-    // Its rows come from one source, and so does its event time.
-    let watermark = status.sources.get(root(info, topology)).and_then(|source| source.watermark);
+    let watermark = watermark_of(info, topology, status);
     NodeView {
         id: format!("table:{}", info.name),
         kind: "table".to_owned(),

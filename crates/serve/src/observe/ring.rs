@@ -64,7 +64,9 @@ impl Series {
     pub fn push(&mut self, at: i64, values: &BTreeMap<String, Option<f64>>) {
         if self.times.len() == self.resolution.points() {
             self.times.pop_front();
-            self.columns.values_mut().for_each(|column| drop(column.pop_front()));
+            for column in self.columns.values_mut() {
+                column.pop_front();
+            }
         }
         for name in values.keys().filter(|name| !self.columns.contains_key(*name)).cloned().collect::<Vec<_>>() {
             self.columns.insert(name, VecDeque::from(vec![f32::NAN; self.times.len()]));

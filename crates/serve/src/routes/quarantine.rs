@@ -212,7 +212,7 @@ where
     F: Future<Output = datafusion::common::Result<T>> + Send + 'static,
 {
     let opener = Arc::clone(shared);
-    let (session, replayed) = blocking(move || Ok((opener.project.session(opener.query_memory)?, opener.project.replayed()?))).await?;
+    let (session, replayed) = blocking(move || Ok((opener.project.session()?, opener.project.replayed()?))).await?;
     let found = shared.query_threads.spawn(work(session)).await;
     let failed = |error: &dyn std::error::Error| {
         tracing::error!(%error, "the quarantine cannot be read");

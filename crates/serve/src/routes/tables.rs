@@ -37,8 +37,8 @@ pub struct TableView {
     pub rows: Option<u64>,
     /// Bytes of its files.
     pub bytes: Option<u64>,
-    /// What it reads.
-    pub input: Option<String>,
+    /// The nodes it reads.
+    pub inputs: Vec<String>,
     /// Its columns.
     pub columns: Vec<ColumnInfo>,
     /// Its partition columns.
@@ -64,7 +64,7 @@ pub struct PageQuery {
 
 async fn session(shared: &Arc<Shared>) -> Answer<SessionContext> {
     let opener = Arc::clone(shared);
-    blocking(move || opener.project.session(opener.query_memory)).await
+    blocking(move || opener.project.session()).await
 }
 
 /// Rows and bytes as the table's own log says.
@@ -88,7 +88,7 @@ async fn views(shared: &Arc<Shared>, only: Option<&str>) -> Answer<Vec<TableView
             stored: table.stored,
             rows,
             bytes,
-            input: Some(table.input.clone()),
+            inputs: table.inputs.clone(),
             columns: table.columns.clone(),
             partitioned_by: table.partitioned_by.clone(),
             sql: Some(table.sql.clone()),
@@ -106,7 +106,7 @@ async fn views(shared: &Arc<Shared>, only: Option<&str>) -> Answer<Vec<TableView
             stored: true,
             rows: None,
             bytes: None,
-            input: None,
+            inputs: vec![],
             columns,
             partitioned_by: vec![],
             sql: None,

@@ -53,7 +53,17 @@ impl Finding {
         &self.message
     }
 
-    fn word(&self) -> &'static str {
+    /// What was checked.
+    pub fn check(&self) -> &'static str {
+        self.check
+    }
+    /// What to do about it.
+    pub fn next(&self) -> Option<&str> {
+        self.next.as_deref()
+    }
+
+    /// The verdict in a word.
+    pub fn word(&self) -> &'static str {
         match self.verdict {
             Verdict::Good => "ok",
             Verdict::Note => "note",
