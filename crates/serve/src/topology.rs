@@ -59,6 +59,8 @@ pub struct TableInfo {
     pub lookups: Vec<String>,
     /// False if it is kept nowhere: a view with a sink, or a part of another table's query.
     pub stored: bool,
+    /// True if its rows change: it holds inserts and deletes.
+    pub changelog: bool,
     /// Its columns.
     pub columns: Vec<ColumnInfo>,
     /// Its partition columns.
@@ -121,6 +123,7 @@ impl Topology {
             inputs: table.inputs.iter().map(|input| node(*input, plan)).collect(),
             lookups: plan.statics.iter().map(|s| s.definition.name.clone()).filter(|name| mentions(&table.sql, name)).collect(),
             stored: table.stored,
+            changelog: table.key.is_some(),
             columns: columns(&table.schema),
             partitioned_by: table.partitioned_by.clone(),
             sql: table.sql.clone(),

@@ -105,9 +105,10 @@ impl ProjectAccess for Access {
         system::open_checkpoint(&self.project, &self.runtime)
     }
 
-    fn replayed(&self) -> Result<Vec<RowKey>> {
+    fn replayed(&self) -> Result<Vec<(RowKey, String)>> {
         let rows = pending_requests(&self.project.work())?.into_iter().flat_map(|(_, request)| request.rows);
-        Ok(rows.map(|row| RowKey { epoch: row.row.epoch, table: row.row.table_name, source: row.row.source, partition: row.row.partition, position: row.row.position }).collect())
+        let named = |row: watershed_protocol::Replayed| RowKey { epoch: row.epoch, table: row.table_name, source: row.source, partition: row.partition, position: row.position };
+        Ok(rows.map(|row| (named(row.row), row.reason)).collect())
     }
 
     fn replay(&self, wanted: &ReplayWanted, dry_run: bool) -> Result<Replayed> {

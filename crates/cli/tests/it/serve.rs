@@ -30,7 +30,7 @@ fn address(project: &Project, process: u32) -> String {
 fn post(address: &str, body: &str) -> bool {
     let send = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(address)?;
-        write!(stream, "POST /v1/ingest/s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+        write!(stream, "POST /v1/ingest/s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)

@@ -2,7 +2,7 @@
 //!
 //! A page's cursor names the newest epoch there was at the first page, so that what is refused meanwhile moves nothing.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -206,7 +206,7 @@ fn parse_cursor(text: &str) -> Answer<(u64, u64)> {
 }
 
 /// Runs queries of ours over the quarantine; also which rows went round before.
-async fn read<T, F>(shared: &Arc<Shared>, work: impl FnOnce(datafusion::prelude::SessionContext) -> F + Send + 'static) -> Answer<(T, HashSet<RowKey>)>
+async fn read<T, F>(shared: &Arc<Shared>, work: impl FnOnce(datafusion::prelude::SessionContext) -> F + Send + 'static) -> Answer<(T, HashMap<RowKey, String>)>
 where
     T: Send + 'static,
     F: Future<Output = datafusion::common::Result<T>> + Send + 'static,
@@ -222,7 +222,7 @@ where
     Ok((found, replayed.into_iter().collect()))
 }
 
-fn refused(shared: &Shared, batch: &RecordBatch, row: usize, replayed: &HashSet<RowKey>) -> RefusedView {
+fn refused(shared: &Shared, batch: &RecordBatch, row: usize, replayed: &HashMap<RowKey, String>) -> RefusedView {
     let text = |column: usize| batch.column(column).as_string_opt::<i32>().filter(|c| !c.is_null(row)).map(|c| c.value(row).to_owned()).unwrap_or_default();
     let time = |column: usize| batch.column(column).as_primitive_opt::<TimestampMicrosecondType>().filter(|c| !c.is_null(row)).map(|c| c.value(row));
     let epoch = batch.column(0).as_primitive::<Int64Type>().value(row) as u64;
@@ -232,7 +232,7 @@ fn refused(shared: &Shared, batch: &RecordBatch, row: usize, replayed: &HashSet<
     let reason = text(5);
     let of_sink = reason == "sink" && shared.figures.topology.sinks.iter().any(|sink| sink.name == key.table);
     let of_table = !key.partition.is_empty() && shared.figures.topology.tables.iter().any(|table| table.name == key.table);
-    let replayed = replayed.contains(&key);
+    let replayed = replayed.contains_key(&key);
     RefusedView {
         id: show_id(&key),
         replayed,
@@ -286,7 +286,7 @@ fn parse_id(id: &str) -> Option<RowKey> {
 pub async fn summary(State(shared): State<Arc<Shared>>) -> Answer<Json<SummaryView>> {
     let (batches, replayed) = read(&shared, |session| async move {
         let sql =
-            "SELECT arrow_cast(table_name, 'Utf8'), arrow_cast(reason, 'Utf8'), count(*), min(epoch), max(epoch) FROM system.quarantine GROUP BY table_name, reason ORDER BY 1, 2";
+            "SELECT arrow_cast(t, 'Utf8'), arrow_cast(r, 'Utf8'), n, a, z FROM (SELECT table_name AS t, reason AS r, count(*) AS n, min(epoch) AS a, max(epoch) AS z FROM system.quarantine GROUP BY table_name, reason) ORDER BY t, r";
         session.sql(sql).await?.collect().await
     })
     .await?;
@@ -303,10 +303,8 @@ pub async fn summary(State(shared): State<Arc<Shared>>) -> Answer<Json<SummaryVi
             replayed: 0,
         }));
     }
-    for key in &replayed {
-        // Requests do not keep the reason in their key; the table's first group that has the epoch is charged.
-        if let Some(group) = groups.iter_mut().find(|group| group.table == key.table && (group.first_epoch..=group.last_epoch).contains(&key.epoch) && group.replayed < group.rows)
-        {
+    for (key, reason) in &replayed {
+        if let Some(group) = groups.iter_mut().find(|group: &&mut RefusedGroup| group.table == key.table && group.reason == *reason) {
             group.replayed += 1;
         }
     }

@@ -1,14 +1,15 @@
 //! Tables: what they are, how much they hold, what is in them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use datafusion::common::stats::Precision;
 use datafusion::prelude::SessionContext;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use watershed_protocol::CommitRecord;
 
 use crate::problem::{Answer, ProblemBody};
 use crate::shared::{Shared, blocking};
@@ -33,9 +34,9 @@ pub struct TableView {
     pub zone: Option<String>,
     /// False if it is kept nowhere.
     pub stored: bool,
-    /// Rows, if it has had a commit.
+    /// Rows, if it has had a commit; not known of a changelog.
     pub rows: Option<u64>,
-    /// Bytes of its files.
+    /// Bytes that were written into it.
     pub bytes: Option<u64>,
     /// The nodes it reads.
     pub inputs: Vec<String>,
@@ -67,27 +68,33 @@ async fn session(shared: &Arc<Shared>) -> Answer<SessionContext> {
     blocking(move || opener.project.session()).await
 }
 
-/// Rows and bytes as the table's own log says.
-async fn size(session: &SessionContext, name: &str) -> (Option<u64>, Option<u64>) {
-    let Ok(provider) = session.table_provider(datafusion::common::TableReference::bare(name)).await else { return (None, None) };
-    let Some(statistics) = provider.statistics() else { return (None, None) };
-    let exact = |value: Precision<usize>| value.get_value().map(|value| *value as u64);
-    (exact(statistics.num_rows), exact(statistics.total_byte_size))
+/// Rows and bytes by table, as its epochs say: compaction changes neither rows nor this.
+fn sizes(records: &[CommitRecord]) -> HashMap<&str, (u64, u64)> {
+    let mut sizes: HashMap<&str, (u64, u64)> = HashMap::new();
+    for (name, receipt) in records.iter().flat_map(|record| &record.sinks) {
+        let size = sizes.entry(name).or_default();
+        *size = (size.0 + receipt.rows, size.1 + receipt.bytes);
+    }
+    sizes
 }
 
 async fn views(shared: &Arc<Shared>, only: Option<&str>) -> Answer<Vec<TableView>> {
     let session = session(shared).await?;
+    let reader = Arc::clone(shared);
+    let records = blocking(move || reader.records()).await?;
+    let sizes = sizes(&records);
     let mut views = Vec::new();
     let wanted = |name: &str| only.is_none_or(|only| only == name);
     for table in shared.figures.topology.tables.iter().filter(|table| wanted(&table.name)) {
-        let (rows, bytes) = if table.stored { size(&session, &table.name).await } else { (None, None) };
+        let size = sizes.get(table.name.as_str()).copied().filter(|_| table.stored);
         views.push(TableView {
             name: table.name.clone(),
             kind: "table".to_owned(),
             zone: Some(table.zone.clone()),
             stored: table.stored,
-            rows,
-            bytes,
+            // Of a changelog each row was written once for every change.
+            rows: size.map(|size| size.0).filter(|_| !table.changelog),
+            bytes: size.map(|size| size.1),
             inputs: table.inputs.clone(),
             columns: table.columns.clone(),
             partitioned_by: table.partitioned_by.clone(),
