@@ -12,7 +12,7 @@ CREATE TABLE clean (CONSTRAINT positive EXPECT (amount > 0) ON VIOLATION QUARANT
 CREATE TABLE minutes AS SELECT window_start, count(*) AS n, sum(amount) AS total FROM TUMBLE(clean, at, INTERVAL '1 minute') GROUP BY window_start;"#;
 
 /// The address of the running process, once it says so.
-fn address(project: &Project, process: u32) -> String {
+pub fn address(project: &Project, process: u32) -> String {
     let until = Instant::now() + Duration::from_secs(30);
     while Instant::now() < until {
         if let Ok(text) = std::fs::read_to_string(project.path(".watershed/run.json")) {
