@@ -39,7 +39,6 @@ pub struct QueryAnswer {
     /// Columns in order.
     pub columns: Vec<AnswerColumn>,
     /// Rows: a value a column.
-    #[schema(value_type = Vec<Vec<Object>>)]
     pub rows: Vec<Vec<Value>>,
     /// How many.
     pub row_count: usize,

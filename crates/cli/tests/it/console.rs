@@ -404,6 +404,29 @@ fn garbage_gets_an_answer_and_never_a_server_error_or_a_secret() {
 }
 
 #[test]
+fn the_description_holds_for_a_program_that_takes_it_at_its_word() {
+    let Some(python) = std::env::var_os("WATERSHED_PYTHON").map(std::path::PathBuf::from) else {
+        println!("SKIPPED: set WATERSHED_PYTHON to a python with the package schemathesis");
+        return;
+    };
+    let served = Served::start(SQL, "");
+    served.ingest(0, 100);
+    served.until("/v1/graph", |graph| graph["epoch"].as_u64() > Some(0));
+    let checks = "not_a_server_error,response_schema_conformance,content_type_conformance,status_code_conformance";
+    // Streams do not end, and records are no JSON document.
+    let left_out = ["/v1/live/ws", "/v1/tables/{table}/live", "/v1/ingest/{source}"].iter().flat_map(|path| ["--exclude-path", path]);
+    let output = std::process::Command::new(python.with_file_name("st"))
+        .args(["run", &format!("http://{}/v1/openapi.json", served.address), "--checks", checks, "--phases", "examples,fuzzing", "--max-examples", "15"])
+        .args(["--request-timeout", "30", "--generation-deterministic", "--no-color"])
+        .args(left_out)
+        .current_dir(served.project.path(""))
+        .output()
+        .expect("schemathesis starts: `make setup-test` installs it");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("passed"), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn everybody_may_do_what_their_role_says_and_no_foreign_page_may_do_anything() {
     let project = Project::new(SQL);
     project.write("watershed.toml", "name = \"p\"\n[serve]\norigins = [\"http://localhost:5173\"]\n");

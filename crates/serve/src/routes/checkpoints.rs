@@ -183,7 +183,7 @@ fn show(manifest: &Manifest, committed_at: Option<i64>) -> watershed_types::Resu
     post,
     path = "/v1/verify",
     tag = "accounts",
-    responses((status = 200, description = "What it found", body = AuditView), (status = 409, description = "One runs already", content_type = "application/problem+json", body = ProblemBody))
+    responses((status = 200, description = "What it found", body = AuditView), (status = "4XX", description = "One runs already, or not for you", content_type = "application/problem+json", body = ProblemBody))
 )]
 pub async fn verify(State(shared): State<Arc<Shared>>) -> Answer<Json<AuditView>> {
     let Ok(_place) = shared.auditing.try_acquire() else {

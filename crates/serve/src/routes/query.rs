@@ -41,6 +41,7 @@ pub struct QueryRequest {
         (status = 408, description = "It took too long", content_type = "application/problem+json", body = ProblemBody),
         (status = 413, description = "It needs too much memory", content_type = "application/problem+json", body = ProblemBody),
         (status = 429, description = "Too many at once", content_type = "application/problem+json", body = ProblemBody),
+        (status = "4XX", description = "Not understood, or not for you", content_type = "application/problem+json", body = ProblemBody),
     )
 )]
 pub async fn query(State(shared): State<Arc<Shared>>, Json(request): Json<QueryRequest>) -> Answer<Json<QueryAnswer>> {

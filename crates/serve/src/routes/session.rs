@@ -88,7 +88,7 @@ pub async fn login(State(shared): State<Arc<Shared>>, headers: HeaderMap, Json(l
 }
 
 /// End the session.
-#[utoipa::path(post, path = "/v1/logout", tag = "access", responses((status = 204, description = "Ended, if there was one")))]
+#[utoipa::path(post, path = "/v1/logout", tag = "access", responses((status = 204, description = "Ended, if there was one"), (status = "4XX", description = "Not from our page", content_type = "application/problem+json", body = ProblemBody)))]
 pub async fn logout(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
     shared.door.logout(&headers);
     let gone = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
