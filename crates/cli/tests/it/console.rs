@@ -19,6 +19,9 @@ const SQL: &str = r#"CREATE SOURCE s (id BIGINT NOT NULL, amount DECIMAL(12,2) N
 CREATE TABLE clean (CONSTRAINT positive EXPECT (amount > 0) ON VIOLATION QUARANTINE) AS SELECT * FROM DEDUPLICATE(s, KEY (id), WITHIN INTERVAL '1 hour');
 CREATE SINK hole FROM clean WITH (connector = 'blackhole');"#;
 
+/// A query that takes hours.
+const ENDLESS: &str = "SELECT count(*) FROM generate_series(1, 1000000000000)";
+
 /// Ample; a hang is a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -152,7 +155,7 @@ fn dechunk(mut rest: &[u8]) -> Vec<u8> {
 
 #[test]
 fn everything_a_pipeline_did_is_shown_and_refused_rows_go_round() {
-    let served = Served::start(SQL, "");
+    let served = Served::start(SQL, "query_memory = \"16MB\"\n");
     served.ingest(0, 100);
     assert_eq!(served.ask("POST", "/v1/ingest/s", "", b"{broken").status, 200);
     let graph = served.until("/v1/graph", |graph| graph["epoch"].as_u64() > Some(0) && graph["nodes"][2]["rows"] == 98);
@@ -203,10 +206,23 @@ fn everything_a_pipeline_did_is_shown_and_refused_rows_go_round() {
     query("SELECT nope FROM clean").refused(400, "CLI0065");
     query("DELETE FROM clean").refused(400, "CLI0063");
     query("CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'").refused(400, "CLI0063");
-    served
-        .post("/v1/query", &json!({ "sql": "SELECT count(*) FROM generate_series(1, 10000000) a, generate_series(1, 10000000) b", "timeout_seconds": 1 }))
-        .refused(408, "SRV0011");
-    query("SELECT array_agg(value) FROM generate_series(1, 200000000)").refused(413, "SRV0012");
+    served.post("/v1/query", &json!({ "sql": ENDLESS, "timeout_seconds": 1 })).refused(408, "SRV0011");
+    query("SELECT array_agg(value) FROM generate_series(1, 20000000)").refused(413, "SRV0012");
+    // Endless queries take every place; whoever hangs up takes the query along.
+    let mut callers = Vec::new();
+    while query("SELECT 1").status != 429 {
+        let mut stream = TcpStream::connect(&served.address).expect("it listens");
+        let body = json!({ "sql": ENDLESS, "timeout_seconds": 300 }).to_string();
+        write!(stream, "POST /v1/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len()).expect("is sent");
+        callers.push(stream);
+        assert!(callers.len() < 1_000, "the places are never taken");
+    }
+    drop(callers);
+    let until = Instant::now() + PATIENCE;
+    while query("SELECT 1").status == 429 {
+        assert!(Instant::now() < until, "queries of callers that are gone go on");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 
     // The checkpoint, the audit, series.
     let checkpoints = served.get("/v1/checkpoints?limit=1");
