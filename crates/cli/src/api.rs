@@ -87,3 +87,28 @@ pub fn tokens(settings: &[TokenSettings]) -> Result<Vec<TokenRecord>> {
     }
     Ok(tokens)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_the_settings_has_a_role_a_name_of_its_own_and_a_hash_or_a_variable() {
+        let of =
+            |name: &str, role: &str, hash: Option<String>, env: Option<&str>| TokenSettings { name: name.to_owned(), role: role.to_owned(), hash, env: env.map(str::to_owned) };
+        let hash = || Some(format!("sha256:{}", "0b".repeat(32)));
+        let good = tokens(&[of("ops", "admin", hash(), None), of("feed", "ingest", hash(), None)]).expect("two tokens");
+        assert_eq!((good.len(), good[1].role), (2, Role::Ingest));
+        for (wrong, words) in [
+            (vec![of("ops", "root", hash(), None)], "there is no role \"root\""),
+            (vec![of("ops", "admin", Some("sha256:xyz".to_owned()), None)], "its hash is not one"),
+            (vec![of("ops", "admin", hash(), Some("HOME"))], "either hash or env"),
+            (vec![of("ops", "admin", None, None)], "either hash or env"),
+            (vec![of("ops", "admin", None, Some("WATERSHED_NO_SUCH_TOKEN"))], "WATERSHED_NO_SUCH_TOKEN"),
+            (vec![of("ops", "admin", hash(), None), of("ops", "viewer", hash(), None)], "the name is taken"),
+        ] {
+            let error = tokens(&wrong).expect_err("it is wrong");
+            assert!(error.code() == "SRV0019" && error.message().contains(words), "{error:?}");
+        }
+    }
+}

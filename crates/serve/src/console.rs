@@ -18,7 +18,7 @@ use rust_embed::RustEmbed;
 use crate::problem::{Problem, code};
 
 #[derive(RustEmbed)]
-#[folder = "$CARGO_MANIFEST_DIR/../../console/dist"]
+#[folder = "../../console/dist"]
 #[allow_missing = true]
 struct Files;
 
@@ -107,5 +107,31 @@ fn content_type(path: &str) -> &'static str {
         Some("wasm") => "application/wasm",
         Some("txt") => "text/plain; charset=utf-8",
         _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn what_was_built_is_built_in_and_compressed_for_those_who_ask() {
+        let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../console/dist");
+        assert_eq!(built(), dist.join("index.html").is_file());
+        assert!(file("../Cargo.toml", &HeaderMap::new()).is_none());
+        let gzip = HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static("br, gzip;q=0.8"))]);
+        let big = Files::iter()
+            .filter(|name| name.starts_with("assets/"))
+            .find(|name| Files::get(name).is_some_and(|found| found.data.len() >= WORTH && compressible(content_type(name))));
+        let Some(name) = big else { return };
+        let answer = file(&name, &gzip).expect("it is there");
+        assert_eq!(answer.headers()[header::CONTENT_ENCODING], "gzip");
+        assert!(answer.headers()[header::CACHE_CONTROL].to_str().expect("text").contains("immutable"));
+        let known = HeaderMap::from_iter([(header::IF_NONE_MATCH, answer.headers()[header::ETAG].clone())]);
+        assert_eq!(file(&name, &known).expect("it is there").status(), StatusCode::NOT_MODIFIED);
     }
 }
