@@ -64,7 +64,7 @@ pub mod code {
     /// A live message that makes no sense.
     pub const MESSAGE: &str = "SRV0022";
     /// The server cannot be started.
-    pub const START: &str = "SRV0023";
+    pub const START: &str = "CLI0033";
 }
 
 /// An error on its way to a caller.
