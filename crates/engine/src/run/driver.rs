@@ -873,6 +873,9 @@ impl Driver {
             status.commit_seconds = committed.took.as_secs_f64();
             for sink in &self.parts.plan.sinks {
                 let shown = status.sinks.entry(sink.name.clone()).or_default();
+                if committed.work.get(&sink.name).is_some_and(|work| work.spooled) {
+                    continue;
+                }
                 let Some(work) = committed.work.get(&sink.name) else {
                     // A live one, or one without rows in this epoch: it holds all there is for it.
                     (shown.epoch, shown.committed_at) = (committed.epoch.0, Some(now));
@@ -900,7 +903,7 @@ impl Driver {
             self.parts.observed.reached(STAGE_LAKE, at, &committed.accepted);
         }
         for sink in &self.parts.plan.sinks {
-            if let Some(work) = committed.work.get(&sink.name) {
+            if let Some(work) = committed.work.get(&sink.name).filter(|work| !work.spooled) {
                 self.parts.observed.reached(&format!("sink:{}", sink.name), work.done_at, &committed.accepted);
             }
         }

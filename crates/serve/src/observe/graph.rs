@@ -416,9 +416,11 @@ fn sink_node(info: &SinkInfo, status: &Status, now: i64, rate: &dyn Fn(&str) -> 
     let nothing = SinkStatus::default();
     let sink = status.sinks.get(&info.name).unwrap_or(&nothing);
     let failed = status.error.as_ref().is_some_and(|error| error.contains(&format!("\"{}\"", info.name)));
+    // One that may be left behind is given what it missed later; nobody waits for it.
+    let away = status.spools.get(&info.name).and_then(|spool| spool.away.clone());
     let state = if failed {
         "failed"
-    } else if sink.waiting.is_some() {
+    } else if sink.waiting.is_some() || away.is_some() {
         "retrying"
     } else {
         "ok"
@@ -437,7 +439,7 @@ fn sink_node(info: &SinkInfo, status: &Status, now: i64, rate: &dyn Fn(&str) -> 
         committed_at: sink.committed_at,
         commit_seconds: Some(sink.commit_seconds),
         lag_seconds: behind(sink.committed_at, now),
-        error: sink.waiting.clone(),
+        error: sink.waiting.clone().or(away),
         ..NodeView::default()
     }
 }

@@ -9,7 +9,7 @@ use crate::auth::COOKIE;
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(title = "Watershed", description = "The HTTP API of a running project. Times are microseconds since 1970, durations are seconds.", license(name = "Apache-2.0", identifier = "Apache-2.0")),
-    paths(ingest),
+    paths(ingest, read),
     modifiers(&Ways),
     tags(
         (name = "pipeline", description = "What runs, and how well"),
@@ -51,6 +51,29 @@ impl Modify for Ways {
 #[allow(dead_code)]
 // The door for records is a router of another crate; this describes it.
 fn ingest() {}
+
+/// Read a table over hot keys, warehouse and lake.
+#[utoipa::path(
+    get,
+    path = "/v1/tables/{table}",
+    tag = "data",
+    params(
+        ("table" = String, Path),
+        ("from" = Option<String>, Query, description = "From this event time on"),
+        ("to" = Option<String>, Query, description = "Up to this event time"),
+        ("key" = Option<String>, Query, description = "Of this key"),
+        ("limit" = Option<u64>, Query),
+        ("columns" = Option<String>, Query, description = "Only these, with commas between them"),
+    ),
+    responses(
+        (status = 200, description = "Rows, and where they came from", content_type = "application/json", body = Object),
+        (status = "4XX", description = "Not understood", content_type = "application/problem+json", body = crate::problem::ProblemBody),
+        (status = "5XX", description = "No tier answers now", content_type = "application/problem+json", body = crate::problem::ProblemBody),
+    )
+)]
+#[allow(dead_code)]
+// The route is another crate's too.
+fn read() {}
 
 /// The document without the routes of this crate.
 pub fn head() -> OpenApi {

@@ -56,6 +56,7 @@ pub(crate) const ROUTES: &[(&str, &str, Option<Role>)] = &[
     ("POST", "/v1/quarantine/replay", Some(Role::Operator)),
     ("GET", "/v1/tables", Some(Role::Viewer)),
     ("GET", "/v1/tables/{table}", Some(Role::Viewer)),
+    ("GET", "/v1/tables/{table}/schema", Some(Role::Viewer)),
     ("GET", "/v1/tables/{table}/rows", Some(Role::Viewer)),
     ("GET", "/v1/tables/{table}/live", Some(Role::Viewer)),
     ("POST", "/v1/query", Some(Role::Viewer)),

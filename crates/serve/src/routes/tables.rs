@@ -137,7 +137,7 @@ pub async fn tables(State(shared): State<Arc<Shared>>) -> Answer<Json<TablesView
 /// One table.
 #[utoipa::path(
     get,
-    path = "/v1/tables/{table}",
+    path = "/v1/tables/{table}/schema",
     tag = "data",
     params(("table" = String, Path, example = "system.ledger")),
     responses((status = 200, description = "It", body = TableView), (status = "4XX", description = "There is none", content_type = "application/problem+json", body = ProblemBody))

@@ -53,10 +53,6 @@ impl Finding {
         &self.message
     }
 
-    /// What was checked.
-    pub fn check(&self) -> &'static str {
-        self.check
-    }
     /// What to do about it.
     pub fn next(&self) -> Option<&str> {
         self.next.as_deref()
