@@ -120,7 +120,7 @@ impl ProjectAccess for Access {
     }
 
     fn verify(&self) -> Result<Vec<AuditFinding>> {
-        let findings = verify::findings(&self.project, &runtime()?, false)?;
+        let findings = verify::findings(&self.project, &runtime()?)?;
         let view = |finding: verify::Finding| AuditFinding {
             check: finding.check().to_owned(),
             level: finding.word().to_lowercase(),
