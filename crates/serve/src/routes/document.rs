@@ -66,7 +66,7 @@ fn ingest() {}
         ("columns" = Option<String>, Query, description = "Only these, with commas between them"),
     ),
     responses(
-        (status = 200, description = "Rows, and where they came from", content_type = "application/json", body = Object),
+        (status = 200, description = "Rows, the oldest first; headers say where they came from", content_type = "application/json", body = Vec<Object>),
         (status = "4XX", description = "Not understood", content_type = "application/problem+json", body = crate::problem::ProblemBody),
         (status = "5XX", description = "No tier answers now", content_type = "application/problem+json", body = crate::problem::ProblemBody),
     )
