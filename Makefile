@@ -38,14 +38,24 @@ setup: ## install what a build needs and is missing (Debian, Ubuntu)
 setup-test:
 	@WATERSHED_PYTHON="$(WATERSHED_PYTHON)" WATERSHED_VENV="$(VENV)" scripts/setup --test
 
-build: setup ## compile the program: target/release/watershed
+# The console is built when its sources are newer than what was built of them. Without Node the program is built without it.
+CONSOLE :=
+ifneq ($(wildcard console/package.json),)
+CONSOLE := console/dist/index.html
+endif
+
+console/dist/index.html: $(shell [ -d console ] && find console -type f -not -path '*/node_modules/*' -not -path 'console/dist/*' -not -path '*/test-results/*')
+	@if command -v npm >/dev/null; then cd console && npm ci --no-audit --no-fund && npm run build && touch dist/index.html; \
+	else echo "make: npm is missing, so the program is built without the web console; it needs Node 20 or newer" >&2; fi
+
+build: setup $(CONSOLE) ## compile the program and its console: target/release/watershed
 	$(CARGO) build --release -p watershed-cli
 
 demo: build ## simulated transactions through the whole pipeline, for a first look
 	@"$(BIN)/watershed" demo $(DEMO)
 
 # In CI the compiled code may be older than a checkout whose files carry old times; see scripts/sources.
-test: setup-test ## everything CI runs: unit and integration tests, another reader of the lake, the docs' examples
+test: setup-test $(CONSOLE) ## everything CI runs: unit and integration tests, another reader of the lake, the docs' examples
 	@scripts/sources check "$(CARGO_TARGET_DIR)"
 	$(CARGO) build --release -p watershed-cli
 	@if [ -n "$(WATERSHED_PYTHON)" ]; then export WATERSHED_PYTHON="$(WATERSHED_PYTHON)"; else unset WATERSHED_PYTHON; fi; \

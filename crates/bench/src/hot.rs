@@ -112,7 +112,7 @@ pub fn readable(binary: &Path, folder: &Path) -> Result<()> {
     paced(WARM_UP + SECONDS, |id| {
         sent.lock().map_err(|_| other("the reader panicked"))?.insert(id, Instant::now());
         let body = format!("{{\"id\":{id},\"at\":\"2026-01-01T00:00:00Z\"}}");
-        write!(stream, "POST /v1/ingest/s HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        write!(stream, "POST /v1/ingest/s HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     })?;
     let seen = reader.join().map_err(|_| other("the reader panicked"))??;
     drop(stream);

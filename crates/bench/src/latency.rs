@@ -91,7 +91,7 @@ pub fn http(binary: &Path, folder: &Path) -> std::io::Result<()> {
     let sent: Arc<Mutex<BTreeMap<u64, Instant>>> = Arc::default();
     let seen: Arc<Mutex<Vec<Duration>>> = Arc::default();
     let mut live = TcpStream::connect(&address)?;
-    write!(live, "GET /v1/tables/seen/live HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    write!(live, "GET /v1/tables/seen/live HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
     {
         let (sent, seen) = (Arc::clone(&sent), Arc::clone(&seen));
         std::thread::spawn(move || {
@@ -126,7 +126,7 @@ pub fn http(binary: &Path, folder: &Path) -> std::io::Result<()> {
                         sent.insert(id, Instant::now());
                     }
                     let body = format!("{{\"id\":{id},\"at\":\"2026-01-01T00:00:00Z\"}}");
-                    write!(stream, "POST /v1/ingest/s HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+                    write!(stream, "POST /v1/ingest/s HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
                     if stream.read(&mut answer)? == 0 {
                         return Err(std::io::Error::other("the API hung up"));
                     }

@@ -49,7 +49,7 @@ impl Client {
     }
 
     fn get(&mut self, table: &str, key: u64) -> Result<(String, String)> {
-        self.ask(&format!("GET /v1/tables/{table}?key={key} HTTP/1.1\r\nHost: x\r\n\r\n"))
+        self.ask(&format!("GET /v1/tables/{table}?key={key} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
     }
 }
 
@@ -84,7 +84,7 @@ pub fn by_key(binary: &Path, folder: &Path) -> Result<()> {
         let body: Vec<String> =
             (first..first + 10_000).map(|id| format!("{{\"id\":{id},\"name\":\"customer {id}\",\"amount\":{}.25,\"at\":\"2026-01-01T00:00:00Z\"}}", id % 100)).collect();
         let body = body.join("\n");
-        client.ask(&format!("POST /v1/ingest/s HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len()))?;
+        client.ask(&format!("POST /v1/ingest/s HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len()))?;
     }
     let until = Instant::now() + Duration::from_secs(60);
     for table in ["hot", "warm"] {

@@ -64,6 +64,8 @@ pub enum Command {
     Demo(DemoArguments),
     /// Send simulated transactions to a Kafka topic, at a rate or as fast as it goes.
     Produce(Box<ProduceArguments>),
+    /// Let somebody into the API and the console, and take it back.
+    Token(TokenArguments),
     /// Print what an error code means.
     Explain {
         /// Such as LAKE0003.
@@ -449,6 +451,39 @@ pub struct ProduceArguments {
     /// Threads that make records; 0: the sending thread does.
     #[arg(long, default_value_t = 0, value_name = "N", help_heading = "librdkafka")]
     pub generators: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct TokenArguments {
+    #[command(flatten)]
+    pub project: ProjectArgument,
+    #[command(subcommand)]
+    pub action: TokenAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenAction {
+    /// Make a token and print it, this once; only its hash is kept.
+    Create {
+        /// Who holds it.
+        #[arg(long)]
+        name: String,
+        /// viewer reads; operator also replays, silences, audits, sends records; admin everything; ingest only sends records.
+        #[arg(long, default_value = "viewer")]
+        role: String,
+    },
+    /// Names and roles.
+    List {
+        /// How to print them.
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Take a token back; a running process stops taking it within a second.
+    Revoke {
+        /// Who held it.
+        #[arg(long)]
+        name: String,
+    },
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {

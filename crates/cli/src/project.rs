@@ -160,6 +160,31 @@ pub struct ServeSettings {
     /// What all statements together may take.
     #[serde(deserialize_with = "bytes")]
     pub postgres_memory: u64,
+    /// Who may come in, besides those that `watershed token create` let in.
+    pub tokens: Vec<TokenSettings>,
+    /// Pages of other origins that may send requests and follow live.
+    pub origins: Vec<String>,
+    /// Names besides localhost by which a proxy on this machine may ask.
+    pub hosts: Vec<String>,
+    /// Requests a second and caller.
+    pub requests_per_second: std::num::NonZeroU32,
+    /// What queries of the API may take together.
+    #[serde(deserialize_with = "bytes")]
+    pub query_memory: u64,
+}
+
+/// A token: its hash, or the environment variable it is in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSettings {
+    /// Who holds it.
+    pub name: String,
+    /// viewer, operator, admin or ingest.
+    pub role: String,
+    /// `sha256:` and 64 hexadecimal digits.
+    pub hash: Option<String>,
+    /// The name of an environment variable.
+    pub env: Option<String>,
 }
 
 impl Default for ServeSettings {
@@ -172,6 +197,11 @@ impl Default for ServeSettings {
             postgres_max_connections: 100,
             postgres_statement_timeout: Duration::from_secs(60),
             postgres_memory: 1 << 30,
+            tokens: vec![],
+            origins: vec![],
+            hosts: vec![],
+            requests_per_second: std::num::NonZeroU32::MIN.saturating_add(99),
+            query_memory: 512 << 20,
         }
     }
 }

@@ -9,6 +9,7 @@ use watershed_engine::checkpoint::{KeepStaged, Store};
 use watershed_engine::plan::{Plan, bind};
 use watershed_engine::run::{Config, Handle, start};
 use watershed_ports::SystemClock;
+use watershed_serve::Topology;
 use watershed_sql::{Place, SqlFile, parse_project, picture};
 use watershed_types::{Error, Result};
 
@@ -30,6 +31,7 @@ pub struct Session {
     pub adapters: Arc<ProjectAdapters>,
     /// Tables that can be read over their tiers.
     pub readable: Vec<Readable>,
+    pub topology: Arc<Topology>,
     _lock: File,
 }
 
@@ -93,8 +95,9 @@ pub fn begin(project: &Project, runtime: &Runtime, options: RunOptions, started:
         started,
     };
     let readable = readable(&plan, adapters.lake())?;
+    let topology = Arc::new(Topology::of(&plan));
     let handle = start(plan, config, store, adapters.as_ref(), loader, Arc::new(SystemClock))?;
-    Ok(Session { handle, adapters, readable, _lock: lock })
+    Ok(Session { handle, adapters, readable, topology, _lock: lock })
 }
 
 /// SIGINT and SIGTERM close the epoch; a second one ends the process at once.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::{MemTable, SchemaProvider, TableProvider};
 use datafusion::common::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tokio::runtime::Handle;
 use watershed_engine::checkpoint::{Checkpoint, Store};
@@ -110,7 +111,12 @@ pub fn register_functions(context: &SessionContext, project: &Project, runtime: 
 
 /// A session over a project. Not to be called from a worker thread of `runtime`.
 pub fn context(project: &Project, runtime: &Handle) -> Result<SessionContext> {
-    let context = SessionContext::new_with_config(session_config(project)?);
+    context_within(project, runtime, Arc::default(), project.parallelism())
+}
+
+/// A session over a project whose queries take what `limits` allows. Not to be called from a worker thread of `runtime`.
+pub fn context_within(project: &Project, runtime: &Handle, limits: Arc<RuntimeEnv>, parallelism: usize) -> Result<SessionContext> {
+    let context = SessionContext::new_with_config_rt(session_config(project)?.with_target_partitions(parallelism), limits);
     let catalog = context.catalog("datafusion").ok_or_else(|| Error::internal("CLI0060", "the query session has no catalog"))?;
     register_functions(&context, project, runtime)?;
     for (name, schema) in schemas(project, runtime)? {

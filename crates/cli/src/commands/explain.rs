@@ -8,10 +8,15 @@ mod pages {
     include!(concat!(env!("OUT_DIR"), "/error_pages.rs"));
 }
 
+/// The page of a code.
+pub fn page(code: &str) -> Option<&'static str> {
+    pages::PAGES.iter().find(|(name, _)| *name == code).map(|(_, page)| *page)
+}
+
 /// Runs the command.
 pub fn run(code: &str) -> Result<u8> {
     let wanted = code.trim().to_ascii_uppercase();
-    if let Some((_, page)) = pages::PAGES.iter().find(|(name, _)| *name == wanted) {
+    if let Some(page) = page(&wanted) {
         print(page)?;
         return Ok(0);
     }

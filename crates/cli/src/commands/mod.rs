@@ -3,14 +3,15 @@
 mod alert;
 pub mod checkpoint;
 mod demo;
-mod explain;
+pub mod explain;
 mod init;
 pub mod plan;
 mod produce;
-mod quarantine;
+pub mod quarantine;
 pub mod query;
 mod run;
 mod status;
+mod token;
 mod up;
 pub mod verify;
 
@@ -35,6 +36,7 @@ pub fn run(arguments: Arguments, started: Instant) -> Result<u8> {
         Command::Quarantine(a) => quarantine::run(a, started),
         Command::Demo(a) => demo::run(a, started),
         Command::Produce(a) => produce::run(*a),
+        Command::Token(a) => token::run(a),
         Command::Explain { code } => explain::run(&code),
     }
 }

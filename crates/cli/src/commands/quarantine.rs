@@ -3,8 +3,8 @@
 //! I1: a row is replayed once: what an earlier request holds is left out of later ones. A row that is refused again is a new
 //! row of the quarantine, and can be replayed again.
 
-mod replay;
-mod rows;
+pub mod replay;
+pub mod rows;
 
 use std::collections::BTreeMap;
 use std::time::Instant;

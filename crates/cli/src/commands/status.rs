@@ -26,6 +26,8 @@ use crate::system;
 struct Running {
     pid: u64,
     address: String,
+    #[serde(default)]
+    token: Option<String>,
 }
 
 /// Runs the command.
@@ -35,7 +37,7 @@ pub fn run(arguments: StatusArguments) -> Result<u8> {
     let held = system::is_running(&project);
     let announced: Option<Running> = std::fs::read(project.work().join("run.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     if let (true, Some(announced)) = (held, &announced) {
-        match runtime.block_on(ask(&announced.address)) {
+        match runtime.block_on(ask(announced)) {
             Ok(status) if arguments.format == Format::Table => return running::show(&status, &announced.address).map(|()| 0),
             Ok(status) => return print_json(&serde_json::to_value(status).unwrap_or_default()).map(|()| 0),
             Err(error) => eprintln!("process {} holds the project, but does not answer at {}: {error}", announced.pid, announced.address),
@@ -46,11 +48,15 @@ pub fn run(arguments: StatusArguments) -> Result<u8> {
 }
 
 /// Asks a running pipeline, for a second at most.
-async fn ask(address: &str) -> std::result::Result<Status, Box<dyn std::error::Error + Send + Sync>> {
+async fn ask(running: &Running) -> std::result::Result<Status, Box<dyn std::error::Error + Send + Sync>> {
     let client: Client<_, Empty<bytes::Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let uri = format!("http://{address}/v1/status").parse()?;
+    let mut request = hyper::Request::get(format!("http://{}/v1/status", running.address));
+    if let Some(token) = &running.token {
+        request = request.header(hyper::header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request.body(Empty::new())?;
     let bytes = tokio::time::timeout(Duration::from_secs(1), async {
-        let response = client.get(uri).await?;
+        let response = client.request(request).await?;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(response.into_body().collect().await?.to_bytes())
     })
     .await??;

@@ -7,15 +7,18 @@
 //! ```
 
 use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use tokio::runtime::Runtime;
 use watershed_engine::run::Outcome;
-use watershed_types::{Error, Result};
+use watershed_types::{Error, Result, Secret};
 
-use crate::api::{Server, bind};
+use watershed_serve::Server;
+
+use crate::api::{self, bind};
 use crate::arguments::{Format, UpArguments};
 use crate::backups::Schedule;
 use crate::observe::Observers;
@@ -66,14 +69,13 @@ impl Running {
         let listener = bind(listen)?;
         let taken = wire::take(project, postgres)?;
         let prepared = Observers::prepare(project)?;
-        let tables = project.definitions()?.tables.iter().map(|t| t.name.clone()).collect();
         let mut session = begin(project, runtime, RunOptions { rebuild, ..RunOptions::default() }, started)?;
         let readable = std::mem::take(&mut session.readable);
-        let served = reads(project, runtime, &session, readable).and_then(|reads| Server::start(listener, &session.handle, session.adapters.logs(), tables, reads));
-        let written = served.and_then(|server| {
+        let served = reads(project, runtime, &session, readable).and_then(|reads| api::serve(listener, project, runtime, &session, reads));
+        let written = served.and_then(|(server, token)| {
             let wire = taken.map(|taken| taken.serve(project, runtime.handle())).transpose()?;
             let backups = Schedule::start(project, runtime.handle())?;
-            Ok((RunFile::write(project, server.address, wire.as_ref().map(|w| w.address))?, server, wire, backups))
+            Ok((RunFile::write(project, server.address, wire.as_ref().map(|w| w.address), &token)?, server, wire, backups))
         });
         match written.and_then(|(run_file, server, wire, backups)| Ok((run_file, server, wire, backups, prepared.start(project, &session.handle.status)?))) {
             Ok((run_file, server, wire, backups, observers)) => Ok(Running { session, server, wire, backups, run_file, observers }),
@@ -126,16 +128,24 @@ fn reads(project: &Project, runtime: &Runtime, session: &Session, readable: Vec<
 struct RunFile(PathBuf);
 
 impl RunFile {
-    fn write(project: &Project, address: SocketAddr, postgres: Option<SocketAddr>) -> Result<RunFile> {
+    fn write(project: &Project, address: SocketAddr, postgres: Option<SocketAddr>, token: &Secret) -> Result<RunFile> {
         let path = project.work().join("run.json");
         let fresh = project.work().join(format!("run.json.{}", std::process::id()));
         let content = serde_json::json!({
             "pid": std::process::id(),
             "address": address.to_string(),
             "postgres": postgres.map(|a| a.to_string()),
+            // For the commands of this user alone: the file is closed to everybody else, and the token ends with the process.
+            "token": token.expose(),
             "started_at": chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         });
-        fs::write(&fresh, format!("{content}\n"))
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options
+            .open(&fresh)
+            .and_then(|mut file| file.write_all(format!("{content}\n").as_bytes()))
             .and_then(|()| fs::rename(&fresh, &path))
             .map_err(|e| Error::unavailable("CLI0034", format!("cannot write \"{}\"", path.display())).hint("Make the project's folder writable for this user.").caused_by(e))?;
         Ok(RunFile(path))

@@ -70,6 +70,14 @@ pub fn run(arguments: VerifyArguments) -> Result<u8> {
     report(&findings, arguments.format)
 }
 
+/// Does everything agree? Repairs nothing.
+pub fn findings(project: &Project, runtime: &Runtime) -> Result<Vec<Finding>> {
+    let store = open_store(project, runtime.handle())?;
+    let plan = plan(project, runtime)?;
+    let checks = Checks { project, runtime, store: &store, plan: Some(&plan), deep: false };
+    checks.look().map(|(found, _)| found)
+}
+
 /// What is looked at.
 struct Checks<'a> {
     project: &'a Project,

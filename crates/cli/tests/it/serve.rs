@@ -12,7 +12,7 @@ CREATE TABLE clean (CONSTRAINT positive EXPECT (amount > 0) ON VIOLATION QUARANT
 CREATE TABLE minutes AS SELECT window_start, count(*) AS n, sum(amount) AS total FROM TUMBLE(clean, at, INTERVAL '1 minute') GROUP BY window_start;"#;
 
 /// The address of the running process, once it says so.
-fn address(project: &Project, process: u32) -> String {
+pub fn address(project: &Project, process: u32) -> String {
     let until = Instant::now() + Duration::from_secs(30);
     while Instant::now() < until {
         if let Ok(text) = std::fs::read_to_string(project.path(".watershed/run.json")) {
@@ -30,7 +30,7 @@ fn address(project: &Project, process: u32) -> String {
 fn post(address: &str, body: &str) -> bool {
     let send = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(address)?;
-        write!(stream, "POST /v1/ingest/s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+        write!(stream, "POST /v1/ingest/s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)

@@ -77,7 +77,7 @@ impl Up {
     }
 
     fn get(&self, path: &str, accept: &str) -> Answer {
-        self.send(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"))
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"))
     }
 
     /// Asks until the answer is as wanted.
@@ -98,7 +98,7 @@ impl Up {
             |id: u64| format!(r#"{{"id":{id},"account":"a{}","amount":{}.25,"at":"2026-01-01T00:{:02}:{:02}Z","tags":{{"k":"v,\"{id}\""}}}}"#, id % 3, id % 7, id / 6, id % 6 * 10);
         let body: Vec<String> = (minutes.start * 6..minutes.end * 6).map(line).collect();
         let body = body.join("\n");
-        let answer = self.send(&format!("POST /v1/ingest/s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        let answer = self.send(&format!("POST /v1/ingest/s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
         assert_eq!(answer.status, 200, "{}", answer.body);
     }
 }

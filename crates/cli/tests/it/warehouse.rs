@@ -227,7 +227,7 @@ fn a_table_changed_under_way_stops_the_run_with_what_mends_it_and_loses_nothing(
 fn ask(project: &Project, path: &str) -> Option<String> {
     let announced: serde_json::Value = serde_json::from_slice(&std::fs::read(project.path(".watershed/run.json")).ok()?).ok()?;
     let mut stream = std::net::TcpStream::connect(announced["address"].as_str()?).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     Some(text)

@@ -20,6 +20,7 @@ use watershed_protocol::{CommitRecord, FORMAT, LedgerRow, Manifest, OperatorStat
 use watershed_types::{Certainty, Epoch, Error, Generation, Kind, Result};
 
 use super::figures;
+use super::observe::{Accepted, SinkWork};
 use super::outbox::parts;
 use super::outside::{Landed, Outside, waiting};
 use super::patience::Patience;
@@ -67,6 +68,10 @@ pub struct CommitJob {
     pub ledger: Vec<LedgerRow>,
     /// When the oldest record of it was accepted, microseconds since 1970.
     pub oldest_accepted: Option<i64>,
+    /// When its records were accepted.
+    pub accepted: Accepted,
+    /// When its first record came, and when it was sealed, microseconds since 1970.
+    pub span: (i64, i64),
 }
 
 /// What became of it.
@@ -79,6 +84,14 @@ pub struct Committed {
     pub took: Duration,
     /// When the oldest record of it was accepted, microseconds since 1970.
     pub oldest_accepted: Option<i64>,
+    /// When its records were accepted.
+    pub accepted: Accepted,
+    /// When its first record came, and when it was sealed, microseconds since 1970.
+    pub span: (i64, i64),
+    /// Records read in it.
+    pub records: u64,
+    /// What each sink did.
+    pub work: BTreeMap<String, SinkWork>,
 }
 
 /// What commits need.
@@ -203,12 +216,15 @@ impl Committer {
         retry(|| self.checkpoint.prepare(&manifest))?;
         step("prepare", self.clock.as_ref(), steps);
         reach("after_prepare");
-        let sinks = finish(&self.checkpoint, &self.sinks, &manifest, self.generation, self.clock.as_ref(), &self.patience, false, (steps, job.oldest_accepted))?;
+        let before = steps.len();
+        let sinks = finish(&self.checkpoint, &self.sinks, &manifest, self.generation, self.clock.as_ref(), &self.patience, false, (&mut *steps, job.oldest_accepted))?;
         if let Err(error) = self.checkpoint.prune(&manifest, self.keep, owed(&self.sinks)) {
             tracing::warn!(error = %error.report(), "old checkpoint files could not be removed");
         }
         reach("after_prune");
-        Ok(Committed { epoch: job.epoch, sinks, took: started.elapsed(), oldest_accepted: job.oldest_accepted })
+        let work = work(&steps[before..], &sinks);
+        let records = manifest.ticks.iter().map(|tick| tick.records).sum();
+        Ok(Committed { epoch: job.epoch, sinks, took: started.elapsed(), oldest_accepted: job.oldest_accepted, accepted: job.accepted, span: job.span, records, work })
     }
 
     fn extend_chain(&mut self, epoch: Epoch, snapshot: &Snapshot) -> Result<()> {
@@ -223,6 +239,17 @@ impl Committer {
         chain.files.extend(file);
         Ok(())
     }
+}
+
+/// What each sink did, from the steps of its commit and what it took.
+fn work(steps: &[Step], receipts: &BTreeMap<String, SinkReceipt>) -> BTreeMap<String, SinkWork> {
+    let of_step = |step: &Step| {
+        let name = step.sink.clone()?;
+        let SinkReceipt { rows, bytes, already_there, refused, spooled } = receipts.get(&name)?.clone();
+        let seconds = (step.ended_at - step.started_at) as f64 / 1e6;
+        Some((name, SinkWork { rows, bytes, refused, seconds, already_there, spooled, done_at: step.ended_at }))
+    };
+    steps.iter().filter_map(of_step).collect()
 }
 
 /// Where an epoch's rows go.

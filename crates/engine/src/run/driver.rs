@@ -19,13 +19,14 @@ use watershed_ports::Clock;
 use watershed_protocol::{Account, LedgerRow, SinkReceipt, SourceProgress, TickRecord};
 use watershed_types::{Epoch, Error, PartitionPosition, Positions, Reason, Result};
 
-use super::commit::{CommitJob, CommitThread, Snapshot};
+use super::commit::{CommitJob, CommitThread, Committed, Snapshot};
 use super::consolidate::consolidate;
 use super::figures;
 use super::flow::Flow;
 use super::intake::{Event, Intake, Prepare};
 use super::lane::Lane;
 use super::live::Live;
+use super::observe::{Accepted, EpochReport, Observed, STAGE_LAKE, STAGE_PROCESSED, note_accepted};
 use super::outbox::Rejected;
 use super::patience::Patience;
 use super::quarantine;
@@ -77,6 +78,7 @@ pub struct DriverParts {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) status: SharedStatus,
     pub(super) live: Arc<Live>,
+    pub(super) observed: Arc<Observed>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) intake_stop: Arc<AtomicBool>,
     pub(super) maintenance: Option<JoinHandle<()>>,
@@ -143,6 +145,7 @@ struct OpenEpoch {
     /// By live sink and the table it follows.
     live: BTreeMap<(String, String), Account>,
     oldest_accepted: Option<i64>,
+    accepted: Accepted,
 }
 
 impl Driver {
@@ -167,7 +170,14 @@ impl Driver {
 
     /// Runs until told to stop, until the input ends, or until something fails.
     pub fn run(mut self) -> Result<Outcome> {
-        self.parts.status.write().state = "running".to_owned();
+        {
+            let mut status = self.parts.status.write();
+            status.state = "running".to_owned();
+            status.open_epoch = self.open.number.0;
+            for sink in &self.parts.plan.sinks {
+                status.sinks.entry(sink.name.clone()).or_default().live = !self.parts.lanes.contains_key(&sink.name);
+            }
+        }
         metrics::gauge!("watershed_epoch_committed").set(self.parts.epoch.0 as f64);
         metrics::gauge!("watershed_state_budget_bytes").set(self.parts.config.memory as f64);
         self.parts.plan.tables.iter().filter(|table| table.stored).for_each(|table| figures::expect_nulls(&table.name, &table.schema));
@@ -410,6 +420,7 @@ impl Driver {
         self.open.since.get_or_insert(started);
         let mut records = 0;
         let mut oldest: Option<i64> = None;
+        let mut accepted = Accepted::new();
         let mut of_source: Vec<Vec<StreamBatch>> = self.parts.sources.iter().map(|_| vec![]).collect();
         let mut refused_of_source: Vec<Vec<Refusal>> = self.parts.sources.iter().map(|_| vec![]).collect();
         // What a source's options leave out counts as read and filtered; what was gone before it could be read is a gap.
@@ -422,6 +433,8 @@ impl Driver {
             let accepted_at = intake.origin.chunk.ingested_at;
             oldest = Some(oldest.map_or(accepted_at, |o: i64| o.min(accepted_at)));
             figures::accepted(&intake.origin.event_time, accepted_at);
+            note_accepted(&mut accepted, accepted_at, intake.origin.records.len() as u64);
+            self.parts.observed.accepted(accepted_at, &intake.origin.event_time);
             let chunk = &intake.origin.chunk;
             passed_over[index].add(&Account { read: chunk.skipped, filtered: chunk.skipped, lost: chunk.lost, ..Account::default() });
             let source = &mut self.parts.sources[index];
@@ -485,6 +498,11 @@ impl Driver {
             if let Some(oldest) = oldest {
                 figures::latency(format!("sink:{sink}"), oldest, self.parts.clock.now_micros());
             }
+            self.parts.observed.reached(&format!("sink:{sink}"), self.parts.clock.now_micros(), &accepted);
+        }
+        self.parts.observed.reached(STAGE_PROCESSED, self.parts.clock.now_micros(), &accepted);
+        for (at, rows) in accepted {
+            *self.open.accepted.entry(at).or_default() += rows;
         }
         self.note_lost(&passed_over);
         self.note_tick(now, records, oldest, started);
@@ -592,6 +610,11 @@ impl Driver {
             let (read, quarantined) = (batch.num_rows() as u64, refused.len() as u64);
             let account = Account { read, delivered: read - quarantined, quarantined, ..Account::default() };
             self.open.live.entry((sink.clone(), table.to_owned())).or_default().add(&account);
+            let mut status = self.parts.status.write();
+            let shown = status.sinks.entry(sink.clone()).or_default();
+            shown.rows += account.delivered;
+            shown.refused += quarantined;
+            drop(status);
             let rejected: Vec<Rejected> = refused.into_iter().map(|row| Rejected { json: crate::json::row_as_json(batch, row.row as usize), row }).collect();
             if !rejected.is_empty() {
                 held.push(quarantine::refused_by_sink(self.open.number, sink, table, self.parts.clock.now_micros(), &rejected)?);
@@ -652,6 +675,14 @@ impl Driver {
         status.bytes = self.bytes;
         status.rate = rate;
         status.watermark = self.emitted_watermark;
+        for (index, table) in self.parts.tables.iter().enumerate() {
+            let mut open = Account::default();
+            self.open.accounts.range((index, String::new())..(index + 1, String::new())).for_each(|(_, account)| open.add(account));
+            match status.tables.get_mut(&table.name) {
+                Some(shown) => shown.open = open,
+                None => status.tables.entry(table.name.clone()).or_default().open = open,
+            }
+        }
         if records > 0 && status.first_row_seconds.is_none() {
             status.first_row_seconds = Some(self.parts.config.started.elapsed().as_secs_f64());
         }
@@ -745,6 +776,7 @@ impl Driver {
         }
         let next = OpenEpoch { number: self.open.number.next(), ..OpenEpoch::default() };
         let open = std::mem::replace(&mut self.open, next);
+        let sealed_at = self.parts.clock.now_micros();
         let mut ledger = Vec::new();
         for ((table, source), account) in open.accounts.iter().chain(&open.results) {
             if account.read == 0 && account.lost == 0 {
@@ -762,12 +794,18 @@ impl Driver {
             epoch: open.number,
             watermark: self.emitted_watermark,
             sources,
-            ticks: open.ticks,
             seals,
             snapshots,
             ledger,
             oldest_accepted: open.oldest_accepted,
+            span: (open.ticks.first().map_or(sealed_at, |tick| tick.at), sealed_at),
+            ticks: open.ticks,
+            accepted: open.accepted,
         })?;
+        let mut status = self.parts.status.write();
+        status.open_epoch = self.open.number.0;
+        status.tables.values_mut().for_each(|table| table.open = Account::default());
+        drop(status);
         self.in_commit.push_back((open.number, self.parts.sources.iter().map(|s| s.positions.clone()).collect()));
         metrics::gauge!("watershed_epoch_open").set(open.number.0 as f64);
         metrics::gauge!("watershed_epoch_sealed").set(open.number.0 as f64);
@@ -833,6 +871,20 @@ impl Driver {
             status.epoch = committed.epoch.0;
             status.committed_at = Some(now);
             status.commit_seconds = committed.took.as_secs_f64();
+            for sink in &self.parts.plan.sinks {
+                let shown = status.sinks.entry(sink.name.clone()).or_default();
+                if committed.work.get(&sink.name).is_some_and(|work| work.spooled) {
+                    continue;
+                }
+                let Some(work) = committed.work.get(&sink.name) else {
+                    // A live one, or one without rows in this epoch: it holds all there is for it.
+                    (shown.epoch, shown.committed_at) = (committed.epoch.0, Some(now));
+                    continue;
+                };
+                shown.rows += work.rows - work.refused;
+                shown.refused += work.refused;
+                (shown.epoch, shown.committed_at, shown.commit_seconds) = (committed.epoch.0, Some(work.done_at), work.seconds);
+            }
             drop(status);
             metrics::counter!("watershed_epochs_total").increment(1);
             metrics::gauge!("watershed_epoch_committed").set(committed.epoch.0 as f64);
@@ -840,8 +892,30 @@ impl Driver {
             if let Some(oldest) = committed.oldest_accepted {
                 figures::latency("committed", oldest, now);
             }
+            self.observe(&committed, now);
             tracing::debug!(epoch = committed.epoch.0, seconds = committed.took.as_secs_f64(), "epoch committed");
         }
+    }
+
+    fn observe(&self, committed: &Committed, now: i64) {
+        let lake = committed.work.iter().filter(|(name, _)| self.parts.tables.iter().any(|table| table.name == **name)).map(|(_, work)| work.done_at).max();
+        if let Some(at) = lake {
+            self.parts.observed.reached(STAGE_LAKE, at, &committed.accepted);
+        }
+        for sink in &self.parts.plan.sinks {
+            if let Some(work) = committed.work.get(&sink.name).filter(|work| !work.spooled) {
+                self.parts.observed.reached(&format!("sink:{}", sink.name), work.done_at, &committed.accepted);
+            }
+        }
+        self.parts.observed.committed(EpochReport {
+            epoch: committed.epoch.0,
+            opened_at: committed.span.0,
+            sealed_at: committed.span.1,
+            committed_at: now,
+            commit_seconds: committed.took.as_secs_f64(),
+            records: committed.records,
+            sinks: committed.work.clone(),
+        });
     }
 
     /// The orderly end: the last windows if asked, the last epoch, its commit.

@@ -81,6 +81,7 @@ impl Patience {
         let start = format!("sink \"{sink}\" is waited for: ");
         status.notices.retain(|notice| !notice.starts_with(&start));
         status.notices.extend(trouble.map(|words| format!("{start}{words}")));
+        status.sinks.entry(sink.to_owned()).or_default().waiting = trouble.map(str::to_owned);
     }
 }
 

@@ -20,6 +20,7 @@ use super::intake::{self, IntakeOptions, Prepare};
 use super::lane::Lane;
 use super::live::Live;
 use super::maintenance::Maintenance;
+use super::observe::Observed;
 use super::outbox::{Outbox, parts};
 use super::outside::Outside;
 use super::patience::Patience;
@@ -135,6 +136,8 @@ pub struct Handle {
     pub status: SharedStatus,
     /// Its live outputs.
     pub live: Arc<Live>,
+    /// What it measures.
+    pub observed: Arc<Observed>,
 }
 
 impl Handle {
@@ -300,6 +303,7 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
     let committer = Committer { checkpoint: checkpoint.clone(), generation, sinks, clock: Arc::clone(&clock), patience: patience.clone(), keep: config.keep_staged, chains };
     let commits = CommitThread::start(committer).map_err(thread_error)?;
     let live = Arc::new(Live::default());
+    let observed = Arc::new(Observed::default());
     let driver = Driver::new(DriverParts {
         config,
         plan,
@@ -315,6 +319,7 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
         clock,
         status: Arc::clone(&status),
         live: Arc::clone(&live),
+        observed: Arc::clone(&observed),
         stop: Arc::clone(&stop),
         intake_stop,
         maintenance: Some(maintenance),
@@ -323,7 +328,7 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
         watermark: last.as_ref().and_then(|m| m.watermark),
     });
     let thread = std::thread::Builder::new().name("tick".to_owned()).spawn(move || driver.run()).map_err(thread_error)?;
-    Ok(Handle { stop, thread: Some(thread), status, live })
+    Ok(Handle { stop, thread: Some(thread), status, live, observed })
 }
 
 /// Follows the verdict; returns the newest complete manifest, if any.

@@ -21,6 +21,9 @@ pub struct Status {
     pub generation: u64,
     /// The last committed epoch.
     pub epoch: u64,
+    /// The epoch that is being filled.
+    #[serde(default)]
+    pub open_epoch: u64,
     /// When it was committed.
     pub committed_at: Option<i64>,
     /// How long the last commit took, seconds.
@@ -43,6 +46,9 @@ pub struct Status {
     pub sources: BTreeMap<String, SourceStatus>,
     /// Tables: accounts since the start, both of committed epochs and of the running one.
     pub tables: BTreeMap<String, TableStatus>,
+    /// Targets of the tables, outside ones and live ones.
+    #[serde(default)]
+    pub sinks: BTreeMap<String, SinkStatus>,
     /// Stateful operators.
     pub operators: BTreeMap<String, OperatorStatus>,
     /// Rows put into quarantine since the start, by reason.
@@ -94,10 +100,32 @@ pub struct TableStatus {
     /// Its accounts, all inputs together.
     #[serde(flatten)]
     pub account: Account,
+    /// What the open epoch has so far; it is not in the accounts yet.
+    #[serde(default)]
+    pub open: Account,
     /// Rows handed to its writers.
     pub written: u64,
     /// How often each rule was broken.
     pub violations: BTreeMap<String, u64>,
+}
+
+/// A target.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SinkStatus {
+    /// True if it gets rows after each tick, and not with the epoch.
+    pub live: bool,
+    /// Rows it took since the start.
+    pub rows: u64,
+    /// Rows it refused since the start.
+    pub refused: u64,
+    /// The newest epoch it holds.
+    pub epoch: u64,
+    /// When it took that, microseconds since 1970.
+    pub committed_at: Option<i64>,
+    /// How long that took, seconds.
+    pub commit_seconds: f64,
+    /// What it is waited for, in its own words, while it is.
+    pub waiting: Option<String>,
 }
 
 /// A stateful operator.

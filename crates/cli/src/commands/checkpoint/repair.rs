@@ -64,7 +64,7 @@ pub fn repair(project: &Project, runtime: &Runtime, store: &Store, backup: Optio
             Error::corrupt("CLI0113", format!("the repair is not whole: {}", trouble.message)).hint("Run `watershed checkpoint diagnose` again; what was there is kept aside.")
         );
     }
-    verify::run(VerifyArguments { project: ProjectArgument { project: project.root.clone() }, deep: false, format })
+    verify::run(VerifyArguments { project: ProjectArgument { project: project.root.clone() }, deep: false, repair: false, format })
 }
 
 /// Where things go that are replaced.

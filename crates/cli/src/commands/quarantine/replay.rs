@@ -17,24 +17,49 @@ use crate::project::Project;
 use crate::session::{RunOptions, begin, close_on_signals, plan};
 use crate::system;
 
+/// Refused rows, by whether they can go round.
+#[derive(Default)]
+pub struct Sorted {
+    /// They can.
+    pub sent: Vec<Row>,
+    /// They did before.
+    pub before: u64,
+    /// They are results of windows.
+    pub results: u64,
+    /// Whoever refused them is gone.
+    pub gone: u64,
+}
+
+/// Sorts rows by whether they can go round.
+pub fn sort(rows: Vec<Row>, is_table: impl Fn(&str) -> bool, is_sink: impl Fn(&str) -> bool) -> Sorted {
+    let mut sorted = Sorted::default();
+    for row in rows {
+        if row.replayed {
+            sorted.before += 1;
+        } else if row.reason == "sink" && is_sink(&row.table) {
+            sorted.sent.push(row);
+        } else if row.partition.is_empty() {
+            sorted.results += 1;
+        } else if !is_table(&row.table) {
+            sorted.gone += 1;
+        } else {
+            sorted.sent.push(row);
+        }
+    }
+    sorted
+}
+
+/// Writes the request; durable when it returns. The name is its file's.
+pub fn submit(project: &Project, rows: &[Row]) -> Result<String> {
+    let rows = rows.iter().map(|row| ReplayRow { row: row.named(), reason: row.reason.clone() }).collect();
+    submit_replay(&project.work(), &ReplayRequest { requested_at: chrono::Utc::now().timestamp_micros(), rows })
+}
+
 /// Replays rows that were not replayed before.
 pub fn run(project: &Project, runtime: &Runtime, rows: Vec<Row>, dry_run: bool, format: Format, started: Instant) -> Result<()> {
     // Planned first: a request that nobody can run is not written.
     let plan = plan(project, runtime)?;
-    let (mut sent, mut before, mut results, mut gone) = (Vec::new(), 0, 0, 0);
-    for row in rows {
-        if row.replayed {
-            before += 1;
-        } else if row.reason == "sink" && plan.sinks.iter().any(|s| s.name == row.table) {
-            sent.push(row);
-        } else if row.partition.is_empty() {
-            results += 1;
-        } else if !plan.tables.iter().any(|t| t.name == row.table) {
-            gone += 1;
-        } else {
-            sent.push(row);
-        }
-    }
+    let Sorted { sent, before, results, gone } = sort(rows, |name| plan.tables.iter().any(|t| t.name == name), |name| plan.sinks.iter().any(|s| s.name == name));
     for (number, why) in [
         (before, "replayed before; a row goes round once"),
         (results, "results of windows, which have no record of their own: correct the rows they were made from"),
@@ -54,9 +79,7 @@ pub fn run(project: &Project, runtime: &Runtime, rows: Vec<Row>, dry_run: bool, 
     if dry_run {
         return preview(&sent, format);
     }
-    let request =
-        ReplayRequest { requested_at: chrono::Utc::now().timestamp_micros(), rows: sent.iter().map(|row| ReplayRow { row: row.named(), reason: row.reason.clone() }).collect() };
-    let name = submit_replay(&project.work(), &request)?;
+    let name = submit(project, &sent)?;
     let rows = count(sent.len() as u64, "row");
     if system::is_running(project) {
         return handed_over(&name, &rows, sent.len(), format);

@@ -53,7 +53,13 @@ impl Finding {
         &self.message
     }
 
-    fn word(&self) -> &'static str {
+    /// What to do about it.
+    pub fn next(&self) -> Option<&str> {
+        self.next.as_deref()
+    }
+
+    /// The verdict in a word.
+    pub fn word(&self) -> &'static str {
         match self.verdict {
             Verdict::Good => "ok",
             Verdict::Note => "note",
