@@ -61,6 +61,11 @@ function Badge({ id }: { id: string }) {
 }
 
 function Navigation() {
+  const here = route.value.view;
+  useEffect(() => {
+    // On narrow screens the row of views scrolls sideways.
+    document.querySelector('.nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' });
+  }, [here]);
   return (
     <nav class="nav" aria-label="Views">
       {VIEWS.map((entry) => (

@@ -218,7 +218,7 @@ export interface Table {
   bytes?: number | null;
   files?: number | null;
   version?: number | null;
-  input?: string | null;
+  inputs?: string[];
   columns: Column[];
   partitioned_by?: string[];
   sql?: string | null;

@@ -61,6 +61,16 @@ export function duration(seconds: number | null | undefined): string {
   return `${sign}${minutes} min ${total % 60} s`;
 }
 
+/** A duration where there is room for one unit only: 75 → "1.3 min" */
+export function brief(seconds: number | null | undefined): string {
+  if (!known(seconds) || Math.abs(seconds) < 59.95) return duration(seconds);
+  for (const [unit, size] of [['d', 86_400], ['h', 3_600], ['min', 60]] as const) {
+    const scaled = seconds / size;
+    if (Math.abs(scaled) >= 1 || unit === 'min') return `${scaled.toFixed(Math.abs(scaled) < 99.5 ? 1 : 0)} ${unit}`;
+  }
+  return NOTHING;
+}
+
 export function percent(share: number): string {
   if (share === 0) return '0 %';
   const hundredths = share * 100;

@@ -6,7 +6,7 @@ export function CellText({ value, kind }: { value: Cell | undefined; kind?: Kind
   if (value === '') return <i class="null">empty</i>;
   if (typeof value === 'object') return <span class="mono">{JSON.stringify(value)}</span>;
   if (typeof value === 'boolean') return <>{value ? 'true' : 'false'}</>;
-  if (kind === 'time') return <time title={`${String(value)} (UTC)`}>{String(value).replace('T', ' ')}</time>;
+  if (kind === 'time') return <time title={`${String(value)} (UTC)`}>{String(value).replace('T', ' ').replace(/(\.\d*?)0+Z?$|Z$/, '$1').replace(/\.$/, '')}</time>;
   if (kind === 'bytes') return <span class="mono">{String(value)}</span>;
   return <>{String(value)}</>;
 }

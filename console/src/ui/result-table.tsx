@@ -10,7 +10,7 @@ export function ResultTable({ columns, rows, offset = 0 }: { columns: ResultColu
         <thead>
           <tr>
             <th class="right muted">#</th>
-            {columns.map((column, i) => <th key={i} class={alignOf(column.kind)} title={column.type}>{column.name}</th>)}
+            {columns.map((column, i) => <th key={i} class={alignOf(column.kind)} title={column.type}>{column.name}{column.kind === 'time' && <small class="unit"> UTC</small>}</th>)}
           </tr>
         </thead>
         <tbody>

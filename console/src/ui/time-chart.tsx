@@ -5,9 +5,10 @@
 import { effect } from '@preact/signals';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
-import { clock, NOTHING } from '../lib/format';
+import { brief, bytes, clock, duration, NOTHING } from '../lib/format';
 import { revision, stores, type Resolution } from '../state/series';
 import { colour, theme } from '../state/theme';
+import { axisLook, BINARY_STEPS, CLOCK, TIME_STEPS } from './axes';
 
 export interface Line {
   /** Name of the series in the store. */
@@ -64,12 +65,7 @@ function drawObjective(value: number, label: string): (plot: uPlot) => void {
 }
 
 function options(props: Props, width: number, height: number, onCursor: (index: number | null) => void): uPlot.Options {
-  const axis = {
-    stroke: colour('text-2'),
-    grid: { stroke: colour('grid'), width: 1 },
-    ticks: { stroke: colour('grid'), width: 1, size: 4 },
-    font: '11px system-ui, sans-serif',
-  };
+  const axis = axisLook();
   const { objective, logarithmic } = props;
   return {
     width,
@@ -80,11 +76,11 @@ function options(props: Props, width: number, height: number, onCursor: (index: 
       x: { time: true },
       y: logarithmic
         ? { distr: 3, range: (_, min, max) => [Math.min(min ?? 1e-3, objective?.value ?? Infinity) / 1.5, Math.max(max ?? 1, objective?.value ?? 0) * 1.5] }
-        : { range: (_, __, max) => [0, Math.max(max ?? 0, objective?.value ?? 0, 1e-9) * 1.08] },
+        : { range: (_, __, max) => [0, Math.max(max ?? 0, objective?.value ?? 0) * 1.08 || 1] },
     },
     axes: [
-      { ...axis, size: 26 },
-      { ...axis, size: 64, values: (_, splits) => splits.map((v) => (v === null ? '' : props.format(v))), ...(logarithmic ? { filter: decades } : {}) },
+      { ...axis, size: 26, values: CLOCK },
+      { ...axis, size: 64, values: (_, splits) => splits.map((v) => (v === null ? '' : (props.format === duration ? brief : props.format)(v))), ...(logarithmic ? { filter: oneTwoFive } : {}), ...(props.format === bytes ? { incrs: BINARY_STEPS } : props.format === duration ? { incrs: TIME_STEPS } : {}) },
     ],
     series: [
       {},
@@ -93,7 +89,7 @@ function options(props: Props, width: number, height: number, onCursor: (index: 
         stroke: colour(`hue-${line.hue}`),
         width: 1.75,
         ...(line.dash ? { dash: [5, 3] } : {}),
-        points: { show: false },
+        points: { show: true, size: 4, fill: colour(`hue-${line.hue}`), filter: lonely },
         spanGaps: false,
       })),
     ],
@@ -104,9 +100,19 @@ function options(props: Props, width: number, height: number, onCursor: (index: 
   };
 }
 
-/** Labels at 1, 10, 100 … only; what lies between keeps its line. */
-function decades(_: uPlot, splits: number[]): (number | null)[] {
-  return splits.map((v) => (Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-6 ? v : null));
+/** A value between two unknown ones makes no line; it is drawn as a point, or a rare measurement would not be seen. */
+function lonely(plot: uPlot, series: number): number[] {
+  const column = plot.data[series] ?? [];
+  const found: number[] = [];
+  for (let i = 0; i < column.length; i++) if (column[i] != null && column[i - 1] == null && column[i + 1] == null) found.push(i);
+  return found;
+}
+
+/** Labels at 1, 2, 5, 10 …, or at 1, 10, 100 … if there are many; what lies between keeps its line. */
+function oneTwoFive(_: uPlot, splits: number[]): (number | null)[] {
+  const leading = (v: number): number => Number((v / 10 ** Math.floor(Math.log10(v) + 1e-9)).toFixed(3));
+  const wanted = splits.length > 20 ? [1] : [1, 2, 5];
+  return splits.map((v) => (wanted.includes(leading(v)) ? v : null));
 }
 
 export function TimeChart(props: Props) {

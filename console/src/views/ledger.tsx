@@ -9,7 +9,7 @@ import { Empty, Failure, Loading, Page } from '../ui/bits';
 import { walkWithArrows } from '../ui/list';
 import { useLoad, useSettled } from '../ui/load';
 
-const PAGE = 100;
+const PAGE = 60;
 
 function Filters() {
   const { table = '', from = '', to = '' } = route.value.query;
@@ -29,10 +29,10 @@ function Filters() {
   );
 }
 
-function Row({ row }: { row: LedgerRow }) {
+function Row({ row, first }: { row: LedgerRow; first: boolean }) {
   return (
-    <tr tabIndex={0} data-item class={addsUp(row) ? '' : 'bad'}>
-      <td class="num right">{count(row.epoch)}</td>
+    <tr tabIndex={0} data-item class={`${addsUp(row) ? '' : 'bad'} ${first ? 'first' : ''}`}>
+      <td class={`num right ${first ? '' : 'zero'}`}>{count(row.epoch)}</td>
       <td><strong>{row.table}</strong> <span class="muted nowrap">← {row.source}</span></td>
       <td class="num right"><b>{count(row.read)}</b></td>
       {FATES.map((fate, i) => (
@@ -107,7 +107,7 @@ export function LedgerView() {
                     <th>shares</th><th>check</th>
                   </tr>
                 </thead>
-                <tbody>{rows.map((row) => <Row key={`${row.epoch} ${row.table} ${row.source}`} row={row} />)}</tbody>
+                <tbody>{rows.map((row, i) => <Row key={`${row.epoch} ${row.table} ${row.source}`} row={row} first={rows[i - 1]?.epoch !== row.epoch} />)}</tbody>
               </table>
             </div>
             {trouble && <Failure error={trouble} />}

@@ -1,25 +1,25 @@
 /** The pipeline as a picture: cards are buttons in HTML, edges are SVG beneath them. */
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { Graph, GraphEdge, GraphNode } from '../../api/types';
-import { bytes, count, duration, NOTHING, rate, short } from '../../lib/format';
+import { bytes, count, brief, rate, short } from '../../lib/format';
 import { STATE_TONES, STATE_WORDS } from '../../ui/bits';
 import { Icon } from '../../ui/icons';
-import { layOut, NODE_HEIGHT, NODE_WIDTH, type Layout } from './layout';
+import { layOutFor, NODE_HEIGHT, NODE_WIDTH, type Layout } from './layout';
 
-const SMALLEST_SCALE = 0.68;
+const SMALLEST_SCALE = 0.8;
 const LARGEST_SCALE = 1.15;
 
 function facts(node: GraphNode, graph: Graph): [string, string][] {
-  const lag = duration(node.watermark_lag_seconds);
+  const lag = brief(node.watermark_lag_seconds);
   switch (node.kind) {
     case 'source':
-      return [['reads', rate(node.rate)], ['to read', node.lag_records != null ? short(node.lag_records) : bytes(node.lag_bytes)], ['watermark', lag === NOTHING ? lag : `−${lag}`], ['epoch', count(graph.epoch)]];
+      return [['reads', rate(node.rate)], ['to read', node.lag_records != null ? short(node.lag_records) : bytes(node.lag_bytes)], ['behind', lag], ['epoch', count(graph.epoch)]];
     case 'table':
-      return [['takes', rate(node.rate)], ['state', bytes(node.state_bytes)], ['watermark', lag === NOTHING ? lag : `−${lag}`], ['epoch', count(node.epoch)]];
+      return [['takes', rate(node.rate)], ['state', bytes(node.state_bytes)], ['behind', lag], ['epoch', count(node.epoch)]];
     case 'sink':
-      return [['writes', rate(node.rate)], ['behind', duration(node.lag_seconds)], ['commit', duration(node.commit_seconds)], ['epoch', node.live ? 'live' : count(node.epoch)]];
+      return [['writes', rate(node.rate)], ['behind', brief(node.lag_seconds)], ['commit', brief(node.commit_seconds)], ['epoch', node.live ? 'live' : count(node.epoch)]];
     default:
-      return [['rows', count(node.rows)]];
+      return [];
   }
 }
 
@@ -118,9 +118,9 @@ function walk(event: KeyboardEvent, layout: Layout): void {
 
 export function GraphPicture({ graph, chosen, choose }: { graph: Graph; chosen: string | null; choose: (id: string) => void }) {
   const [box, width] = useWidth();
-  const direction = width > 0 && width < 640 ? 'TB' : 'LR';
-  const shape = JSON.stringify([direction, graph.nodes.map((n) => n.id), graph.edges.map((e) => [e.from, e.to])]);
-  const layout = useMemo(() => layOut(graph.nodes, graph.edges, direction), [shape]);
+  // Steps of forty pixels, so that dragging a window's border does not lay out at every pixel.
+  const shape = JSON.stringify([Math.floor(width / 40), graph.nodes.map((n) => n.id), graph.edges.map((e) => [e.from, e.to])]);
+  const layout = useMemo(() => layOutFor(width, graph.nodes, graph.edges, SMALLEST_SCALE), [shape]);
   const scale = width > 0 ? Math.min(LARGEST_SCALE, Math.max(SMALLEST_SCALE, width / layout.width)) : 1;
   const wide = layout.width * scale;
   return (

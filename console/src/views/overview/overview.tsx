@@ -56,7 +56,7 @@ function Headline({ g }: { g: Graph }) {
   return (
     <section class="stats" aria-label="Headline numbers">
       <Stat label="Records a second" value={rate(g.rate)} note={<Spark series="rate" label="records a second" />} />
-      <Stat label="Latency, 99 of 100" value={duration(latest('latency.processed.p99'))} note={<Spark series="latency.processed.p99" label="latency" />} title="From a record's arrival until it is through the plan (p99)" />
+      <Stat label="Latency, 99 of 100" value={duration(latest('latency.processed.p99'))} note={latest('latency.processed.p99') === null && !g.rate ? 'no records now' : <Spark series="latency.processed.p99" label="latency" />} title="From a record's arrival until it is through the plan (p99)" />
       <Stat label="Records since the start" value={short(g.records)} note={bytes(g.bytes)} title={count(g.records)} />
       <Stat label="Watermark behind" value={duration(g.watermark_lag_seconds)} note={<Time at={g.watermark} />} title="How far event time is behind the clock" />
       <Stat label="Last commit" value={<Time at={g.committed_at} relative />} note={`epoch ${count(g.epoch)} · took ${duration(g.commit_seconds)}`} />
@@ -81,15 +81,17 @@ export function OverviewView() {
   };
   return (
     <Page title="Overview" what="The pipeline as it is now. Open a card to see more of it.">
-      <VerdictBox g={g} problems={problemsOf(g, firing.value, now.value)} choose={(id) => go('overview', { node: id })} />
-      <Headline g={g} />
       <div class={`overview-body ${node ? 'with-panel' : ''}`}>
-        <section class="card graph-card" aria-label="Pipeline">
-          {g.nodes.length === 0
-            ? <Empty title="No sources, no tables"><p>This project defines nothing yet. Write a <code>CREATE SOURCE</code> and a <code>CREATE TABLE</code> into <code>pipelines.sql</code>, then start <code>watershed up</code> again.</p></Empty>
-            : <GraphPicture graph={g} chosen={chosen} choose={choose} />}
-          {g.nodes.length > 0 && g.records === 0 && <p class="hint">No record has arrived yet. For an <code>http</code> source: <code>curl -X POST --data-binary @data/sample.ndjson {location.origin}/v1/ingest/SOURCE</code></p>}
-        </section>
+        <div class="overview-main">
+          <VerdictBox g={g} problems={problemsOf(g, firing.value, now.value)} choose={(id) => go('overview', { node: id })} />
+          <Headline g={g} />
+          <section class="card graph-card" aria-label="Pipeline">
+            {g.nodes.length === 0
+              ? <Empty title="No sources, no tables"><p>This project defines nothing yet. Write a <code>CREATE SOURCE</code> and a <code>CREATE TABLE</code> into <code>pipelines.sql</code>, then start <code>watershed up</code> again.</p></Empty>
+              : <GraphPicture graph={g} chosen={chosen} choose={choose} />}
+            {g.nodes.length > 0 && g.records === 0 && <p class="hint">No record has arrived yet. For an <code>http</code> source: <code>curl -X POST --data-binary @data/sample.ndjson {location.origin}/v1/ingest/SOURCE</code></p>}
+          </section>
+        </div>
         {node && <NodePanel node={node} onClose={close} />}
       </div>
     </Page>

@@ -56,7 +56,7 @@ function ObjectiveField({ series, resolution }: { series: string; resolution: Re
       )}
       {objective?.from === 'project'
         ? <span class="muted">objective of the project: {duration(objective.seconds)}</span>
-        : <button type="button" class="small ghost" onClick={() => setEditing(true)}>{objective ? `Objective ${duration(objective.seconds)}: change` : 'Set an objective'}</button>}
+        : <button type="button" class="small" onClick={() => setEditing(true)}>{objective ? `Objective ${duration(objective.seconds)}: change` : 'Set an objective'}</button>}
     </div>
   );
 }

@@ -3,6 +3,7 @@ import uPlot from 'uplot';
 import type { QueryAnswer } from '../../api/types';
 import { plural, short } from '../../lib/format';
 import { colour, theme } from '../../state/theme';
+import { axisLook, TIMES } from '../../ui/axes';
 import { Empty } from '../../ui/bits';
 import { aligned, asNumber, byChoices, firstPlan, groupsOf, kindsFor, MOST_BARS, xChoices, yChoices, type Groups, type PlotKind, type PlotPlan } from './plot-plan';
 
@@ -18,7 +19,7 @@ function Canvas({ answer, plan, groups }: { answer: QueryAnswer; plan: PlotPlan;
     const box = host.current;
     if (!box) return undefined;
     const data = aligned(groups) as unknown as uPlot.AlignedData;
-    const axis = { stroke: colour('text-2'), grid: { stroke: colour('grid'), width: 1 }, ticks: { stroke: colour('grid'), width: 1, size: 4 }, font: '11px system-ui, sans-serif' };
+    const axis = axisLook();
     const numbers = { ...axis, values: (_: uPlot, splits: number[]) => splits.map((v) => short(v)) };
     const time = answer.columns[plan.x]?.kind === 'time';
     const scatter = plan.kind === 'scatter';
@@ -29,7 +30,7 @@ function Canvas({ answer, plan, groups }: { answer: QueryAnswer; plan: PlotPlan;
         legend: { show: false },
         cursor: { drag: { x: true, y: false } },
         scales: { x: { time, ...(scatter ? { range: (_, min, max) => [min - (max - min || 1) * 0.03, max + (max - min || 1) * 0.03] } : {}) }, y: {} },
-        axes: [time ? axis : numbers, { ...numbers, size: 64 }],
+        axes: [time ? { ...axis, values: TIMES } : numbers, { ...numbers, size: 64 }],
         series: [
           {},
           ...groups.names.map((label, i) => ({

@@ -42,7 +42,7 @@ function List({ tables, chosen }: { tables: Table[]; chosen: string }) {
 function Preview({ table }: { table: Table }) {
   const [offset, setOffset] = useState(0);
   useEffect(() => setOffset(0), [table.name]);
-  const { value, error, reload } = useLoad((signal) => api.rows(table.name, { limit: PAGE, offset }, signal), [table.name, offset, table.version]);
+  const { value, error, reload } = useLoad((signal) => api.rows(table.name, { limit: PAGE, offset }, signal), [table.name, offset, graph.value?.epoch]);
   if (table.stored === false) return <Empty title="This table is kept nowhere"><p>Its rows only pass on to others. Look at its <button type="button" class="link" onClick={() => refine({ tab: 'live' })}>live rows</button>.</p></Empty>;
   if (error) return <Failure error={error} again={reload} />;
   if (!value) return <Loading />;
@@ -107,7 +107,7 @@ function Chosen({ table }: { table: Table }) {
           <p class="muted num">
             {system ? 'a table of the system' : [
               table.rows == null ? 'nothing committed yet' : plural(table.rows, 'row'),
-              table.bytes != null && bytes(table.bytes), table.files != null && plural(table.files, 'file'), table.input && `from ${table.input}`,
+              table.bytes != null && bytes(table.bytes), table.files != null && plural(table.files, 'file'), table.inputs?.length && `from ${table.inputs.map((input) => input.replace(/^\w+:/, '')).join(', ')}`,
             ].filter(Boolean).join(' · ')}
           </p>
         </div>
