@@ -46,6 +46,7 @@ function StaleBanner() {
 function PipelineState() {
   const g = graph.value;
   if (!g) return null;
+  if (connection.value.state === 'stale') return <Pill tone="quiet" icon="idle">was {g.state}</Pill>;
   const bad = g.state === 'failed' || g.error !== null;
   return (
     <Pill tone={bad ? 'bad' : g.state === 'running' ? 'good' : 'quiet'} icon={bad ? 'failed' : g.state === 'running' ? 'play' : 'idle'}>

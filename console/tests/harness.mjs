@@ -11,7 +11,7 @@ import { chromium } from 'playwright-core';
 export const BIN = process.env.WATERSHED_BIN;
 export const SHOTS = process.env.CONSOLE_SHOTS ?? mkdtempSync(join(tmpdir(), 'watershed-console-'));
 mkdirSync(SHOTS, { recursive: true });
-const PATIENCE = 20_000;
+const PATIENCE = 10_000;
 
 /** Polls until `check` gives something. Time bounds a hang; it decides nothing. */
 export async function until(what, check) {
@@ -59,7 +59,7 @@ export class Project {
   }
 
   token(name, role) {
-    return watershed('token', 'create', name, '--role', role, '--project', this.path).match(/ws_\S+/)[0];
+    return watershed('token', 'create', '--name', name, '--role', role, '--project', this.path).match(/ws_\S+/)[0];
   }
 
   async up(port) {
@@ -68,7 +68,9 @@ export class Project {
     this.process = spawn(BIN, ['up', '--project', this.path, '--listen', `127.0.0.1:${this.port}`], { stdio: ['ignore', 'ignore', 'pipe'] });
     this.log = '';
     this.process.stderr.on('data', (text) => (this.log += text));
-    await until(`${this.url} to answer: ${this.log}`, async () => (await fetch(`${this.url}/healthz`)).ok);
+    await until(`${this.url} to answer`, async () => (await fetch(`${this.url}/healthz`)).ok);
+    const front = await (await fetch(this.url, { headers: { accept: 'text/html' } })).text();
+    assert.match(front, /id="app"/, `${BIN} has no console built in: build console/ first, then the program`);
   }
 
   async down() {

@@ -125,7 +125,8 @@ describe('the console of a running project', () => {
     await page.keyboard.press('Control+a');
     await page.keyboard.insertText('SELECT nothing FROM nowhere');
     await page.keyboard.press('Control+Enter');
-    await page.locator('main .failure code', { hasText: 'SRV0010' }).waitFor();
+    await page.locator('main .failure code', { hasText: 'CLI0066' }).waitFor();
+    await page.locator('main .failure', { hasText: 'There is no table "nowhere"' }).locator('pre').waitFor();
     const refused = trouble.splice(0);
     assert.ok(refused.every((one) => /400/.test(one)), `only the refusal itself: ${refused}`);
     await page.locator('.cm-content').click();
@@ -213,6 +214,8 @@ describe('the console of a running project', () => {
     await page.evaluate(() => (window.untouched = true));
     await project.down();
     await page.getByText(/Stale since \d\d:\d\d:\d\d/).waitFor();
+    await page.getByText('Not known: no news since').waitFor();
+    assert.equal(await page.getByText('All is well').count(), 0, 'old news is not told as news');
     await shot(page, 'overview-stale');
     // Somebody mends the rule meanwhile.
     project.edit('pipelines.sql', (text) => text.replace('EXPECT (amount > 0 AND amount < 1000000)', 'EXPECT (amount > -1000000 AND amount < 1000000)'));

@@ -55,9 +55,12 @@ export function Loading() {
 /** An error in the API's own words: what, the next step, the code. */
 export function Failure({ error, again }: { error: Error; again?: () => void }) {
   const api = error instanceof ApiError ? error : null;
+  // Messages about SQL have the place below them, drawn with characters of one width.
+  const [what = '', ...place] = error.message.split('\n');
   return (
     <div class="failure" role="alert">
-      <p><strong>{sentence(error.message)}</strong></p>
+      <p><strong>{sentence(what)}</strong></p>
+      {place.length > 0 && <pre class="place">{place.join('\n')}</pre>}
       {api?.detail && <p class="preserve">{api.detail}</p>}
       <p class="row">
         {api?.code && <code title="Say `watershed explain` and this code for more">{api.code}</code>}

@@ -80,7 +80,7 @@ function options(props: Props, width: number, height: number, onCursor: (index: 
     },
     axes: [
       { ...axis, size: 26, values: CLOCK },
-      { ...axis, size: 64, values: (_, splits) => splits.map((v) => (v === null ? '' : (props.format === duration ? brief : props.format)(v))), ...(logarithmic ? { filter: oneTwoFive } : {}), ...(props.format === bytes ? { incrs: BINARY_STEPS } : props.format === duration ? { incrs: TIME_STEPS } : {}) },
+      { ...axis, size: 64, values: (_, splits) => splits.map((v) => (v === null ? '' : (props.format === duration ? brief : props.format)(v))), ...(logarithmic ? { filter: oneTwoFive, grid: { ...axis.grid, filter: oneTwoFive as uPlot.Axis.Filter } } : {}), ...(props.format === bytes ? { incrs: BINARY_STEPS } : props.format === duration ? { incrs: TIME_STEPS } : {}) },
     ],
     series: [
       {},

@@ -32,11 +32,11 @@ function Filters() {
 function Row({ row, first }: { row: LedgerRow; first: boolean }) {
   return (
     <tr tabIndex={0} data-item class={`${addsUp(row) ? '' : 'bad'} ${first ? 'first' : ''}`}>
-      <td class={`num right ${first ? '' : 'zero'}`}>{count(row.epoch)}</td>
+      <td data-label="epoch" class={`num right ${first ? '' : 'zero'}`}>{count(row.epoch)}</td>
       <td><strong>{row.table}</strong> <span class="muted nowrap">← {row.source}</span></td>
-      <td class="num right"><b>{count(row.read)}</b></td>
+      <td class="num right" data-label="read"><b>{count(row.read)}</b></td>
       {FATES.map((fate, i) => (
-        <td key={fate} class={`num right ${row[fate] === 0 ? 'zero' : ''}`}>
+        <td key={fate} data-label={fate} class={`num right ${row[fate] === 0 ? 'zero' : ''}`}>
           <span class="op" aria-hidden="true">{i === 0 ? '=' : '+'}</span>
           {(fate === 'quarantined' || fate === 'late') && row[fate] > 0
             ? <a href={href('quarantine', { table: row.table, epoch: String(row.epoch), reason: fate === 'late' ? 'late' : undefined })}>{count(row[fate])}</a>
@@ -99,7 +99,7 @@ export function LedgerView() {
               <Balance account={value.totals} />
             </section>
             <div class="card scroll-x">
-              <table class="grid ledger" onKeyDown={walkWithArrows}>
+              <table class="grid ledger cards" onKeyDown={walkWithArrows}>
                 <thead>
                   <tr>
                     <th class="right">epoch</th><th>table ← input</th><th class="right">read</th>

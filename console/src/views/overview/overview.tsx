@@ -1,4 +1,5 @@
 import { useState } from 'preact/hooks';
+import { connection } from '../../api/live';
 import { bytes, count, duration, percent, plural, rate, short } from '../../lib/format';
 import { go, href, refine, route } from '../../router';
 import { alerts, firing, open } from '../../state/alerts';
@@ -15,8 +16,23 @@ import { problemsOf, type Problem } from './verdict';
 
 const SHOWN_PROBLEMS = 4;
 
+/** While nothing arrives, nobody can say that all is well; only that it was. */
+function LastVerdict({ since, problems }: { since: number; problems: Problem[] }) {
+  return (
+    <section class="verdict-box" aria-label="Verdict">
+      <Icon name="retrying" size={22} />
+      <div>
+        <h2>Not known: no news since <Time at={since * 1000} /></h2>
+        <p class="muted">{problems.length === 0 ? 'All was well then.' : `${plural(problems.length, 'thing')} needed a look then: ${problems[0]!.text}`}</p>
+      </div>
+    </section>
+  );
+}
+
 function VerdictBox({ g, problems, choose }: { g: Graph; problems: Problem[]; choose: (id: string) => void }) {
   const [all, setAll] = useState(false);
+  const link = connection.value;
+  if (link.state === 'stale') return <LastVerdict since={link.since} problems={problems} />;
   const worst = problems[0]?.tone;
   if (!worst) {
     return (

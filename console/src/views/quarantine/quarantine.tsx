@@ -169,7 +169,7 @@ export function QuarantineView() {
         <div class={`split ${open ? 'with-panel' : ''}`}>
           <div>
             <div class="card scroll-x">
-              <table class="grid quarantine" onKeyDown={walkWithArrows}>
+              <table class="grid quarantine cards" onKeyDown={walkWithArrows}>
                 <thead>
                   <tr>
                     <th><input type="checkbox" checked={allTicked} disabled={replayable.length === 0} aria-label="Select all rows shown" onChange={() => setTicked(allTicked ? new Set() : new Set(replayable.map((row) => row.id)))} /></th>
