@@ -89,7 +89,7 @@ function Header() {
   const who = session.value;
   return (
     <header class="top">
-      <a class="brand" href={href('overview')} aria-label="Watershed, overview">
+      <a class="brand" href={href('overview')} title="Overview">
         <img src={markUrl} alt="" width="24" height="24" />
         <span class="brand-name">{who?.pipeline ?? graph.value?.pipeline ?? 'Watershed'}</span>
       </a>

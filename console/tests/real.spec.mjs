@@ -1,12 +1,17 @@
 // The console against a real `watershed up`: one project, looked at and worked on as somebody on call would.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { noSidewaysScroll, openBrowser, openPage, Project, shot, until } from './harness.mjs';
+import { noSidewaysScroll, openBrowser, openPage, Project, shot, until, violations } from './harness.mjs';
 
 const VIEWS = ['overview', 'performance', 'ledger', 'quarantine', 'alerts', 'tables', 'sql', 'checkpoints'];
 
 describe('the console of a running project', () => {
-  let project, browser, page, trouble;
+  let project, browser, page, trouble, refused;
+  const record = (id, amount) => JSON.stringify({ transaction_id: id, customer_id: 'C1', amount, currency: 'USD', merchant: 'Shop', category: 'travel', status: 'approved', timestamp: new Date().toISOString(), metadata: { device: 'terminal' } });
+  const settled = async (view) => {
+    await page.locator(`main.view-${view} h1`).waitFor();
+    await page.getByText('Loading…').waitFor({ state: 'detached' });
+  };
   const heading = (name) => page.getByRole('heading', { level: 1, name }).waitFor();
 
   before(async () => {
@@ -100,23 +105,23 @@ describe('the console of a running project', () => {
     const editor = page.locator('.cm-content');
     await editor.click();
     await page.keyboard.press('Control+a');
-    await page.keyboard.insertText('SELECT window_start, status, transactions, total FROM per_minute ORDER BY 1, 2');
+    await page.keyboard.insertText('SELECT window_start, status, transactions, total FROM per_minute ORDER BY 1, 2 LIMIT 20');
     await page.keyboard.press('Control+Enter');
-    await page.getByText('40 rows in').waitFor();
-    assert.equal(await page.locator('table.result tbody tr').count(), 40);
+    await page.getByText('20 rows in').waitFor();
+    assert.equal(await page.locator('table.result tbody tr').count(), 20);
     const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'CSV' }).click()]);
     const chunks = [];
     for await (const chunk of await file.createReadStream()) chunks.push(chunk);
     const lines = Buffer.concat(chunks).toString().trimEnd().split('\r\n');
     assert.equal(lines[0], 'window_start,status,transactions,total');
-    assert.equal(lines.length, 41);
+    assert.equal(lines.length, 21);
     await page.getByRole('button', { name: 'Chart' }).click();
-    await page.getByRole('img', { name: 'Line chart of transactions by window_start, 40 points' }).locator('canvas').waitFor();
+    await page.getByRole('img', { name: 'Line chart of transactions by window_start, 20 points' }).locator('canvas').waitFor();
     await shot(page, 'sql-line-light');
     await page.getByRole('button', { name: 'Scatter' }).click();
-    await page.getByRole('img', { name: /Scatter chart of total by transactions, 40 points/ }).waitFor();
+    await page.getByRole('img', { name: /Scatter chart of total by transactions, 20 points/ }).waitFor();
     await page.getByRole('button', { name: 'Bars' }).click();
-    assert.equal(await page.locator('.bars li').count(), 40);
+    assert.equal(await page.locator('.bars li').count(), 20);
     nothingBad();
   });
 
@@ -153,11 +158,10 @@ describe('the console of a running project', () => {
     await page.getByText('amount_in_range').first().waitFor();
     await page.getByRole('tab', { name: 'Live rows' }).click();
     await page.getByText('Waiting for rows').waitFor();
-    const fresh = JSON.parse(String(project.sample()).split('\n').find((line) => line.includes('"USD"') && /"amount":[1-9]/.test(line)));
     // The topic is subscribed by a message that the server may see after the record: send until a row shows.
     let sent = 0;
     await until('a live row', async () => {
-      await project.send(JSON.stringify({ ...fresh, transaction_id: `live-${sent++}`, timestamp: new Date().toISOString() }));
+      await project.send(record(`live-${sent++}`, 12.5));
       return (await page.locator('[aria-label="Live rows"] td', { hasText: /^live-\d+$/ }).count()) > 0;
     });
     nothingBad();
@@ -198,13 +202,36 @@ describe('the console of a running project', () => {
       await page.setViewportSize({ width, height: 900 });
       for (const view of VIEWS) {
         await page.goto(`${project.url}/#/${view}`);
-        await page.locator(`main.view-${view} h1`).waitFor();
+        await settled(view);
         await shot(page, `${view}-dark-${width}`);
         await noSidewaysScroll(page, `${view} at ${width} px`);
       }
     }
     await page.setViewportSize({ width: 1440, height: 900 });
     await page.getByRole('button', { name: 'Use the light theme' }).click();
+    nothingBad();
+  });
+
+  test('axe finds nothing against the rules of accessibility in any view, in either theme', async () => {
+    for (const name of ['dark', 'light']) {
+      await page.goto(`${project.url}/#/overview`);
+      const toggle = page.getByRole('button', { name: `Use the ${name} theme` });
+      if (await toggle.count()) await toggle.click();
+      for (const view of [...VIEWS, 'overview?node=table:clean_transactions']) {
+        await page.goto(`${project.url}/#/${view}`);
+        await settled(view.split('?')[0]);
+        assert.deepEqual(await violations(page), [], `${view}, ${name}`);
+      }
+    }
+    nothingBad();
+  });
+
+  test('a row is refused as it breaks a rule', async () => {
+    // Of now: an old one would be late when it is replayed, for live rows have moved the watermark.
+    refused = record('mend-me', -5);
+    await project.send(refused);
+    await page.goto(`${project.url}/#/quarantine?text=mend-me`);
+    await page.getByText('1 of 1 row').waitFor();
     nothingBad();
   });
 
@@ -232,11 +259,13 @@ describe('the console of a running project', () => {
     await page.getByRole('button', { name: /^violation/ }).click();
     await page.getByRole('searchbox', { name: 'Search in detail and raw bytes' }).fill('amount_in_range');
     const rows = page.locator('table.quarantine tbody tr');
-    await page.getByText('8 of 8 rows').waitFor();
+    await page.getByText('9 of 9 rows').waitFor();
+    await page.getByRole('searchbox', { name: 'Search in detail and raw bytes' }).fill('mend-me');
+    await page.getByText('1 of 1 row').waitFor();
     await rows.first().click();
     const detail = page.getByRole('complementary', { name: 'Refused row' });
     const raw = JSON.parse(await detail.locator('pre').textContent());
-    assert.ok(raw.amount < 0, 'the raw row is shown whole');
+    assert.deepEqual(raw, JSON.parse(refused), 'the raw row is shown as it came');
     await shot(page, 'quarantine-light');
     await rows.first().focus();
     await page.keyboard.press('Space');
@@ -248,9 +277,9 @@ describe('the console of a running project', () => {
     await dialog.getByRole('button', { name: 'Close' }).last().click();
     await rows.first().getByText('replayed').waitFor();
     assert.equal(await rows.first().getByRole('checkbox').isDisabled(), true, 'a row goes once');
-    await page.goto(`${project.url}/#/sql?q=${encodeURIComponent(`SELECT amount FROM clean_transactions WHERE transaction_id = '${raw.transaction_id}'`)}`);
+    await page.goto(`${project.url}/#/sql?q=${encodeURIComponent(`SELECT amount FROM clean_transactions WHERE transaction_id = 'mend-me'`)}`);
     await page.getByText('1 row in').waitFor();
-    assert.equal(Number(await page.locator('table.result tbody td').nth(1).textContent()), raw.amount);
+    assert.equal(Number(await page.locator('table.result tbody td').nth(1).textContent()), -5);
     await page.goto(`${project.url}/#/ledger?table=clean_transactions`);
     await page.getByText('replay:transactions').first().waitFor();
     nothingBad();

@@ -84,6 +84,11 @@ export function Stat({ label, value, note, tone, title }: {
   );
 }
 
+/** Wide content that scrolls sideways, with the keyboard too. */
+export function Scroll({ label, children }: { label: string; children: ComponentChildren }) {
+  return <div class="scroll-x" role="region" aria-label={label} tabIndex={0}>{children}</div>;
+}
+
 export function Page({ title, what, actions, children }: {
   title: string; what: string; actions?: ComponentChildren; children: ComponentChildren;
 }) {

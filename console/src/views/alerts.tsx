@@ -97,7 +97,7 @@ function Card({ alert }: { alert: Alert }) {
         <div class="row wrap">
           <Pill tone={silenced ? 'quiet' : tone} icon={icon}>{alert.state}</Pill>
           <span class={`severity ${alert.severity}`}>{alert.severity}</span>
-          <h3>{alert.name}</h3>
+          <h2>{alert.name}</h2>
         </div>
         {alert.text && <p>{alert.text}</p>}
         <p class="muted row wrap small">

@@ -5,7 +5,7 @@ import { bytes, count, duration, plural } from '../lib/format';
 import { go, route } from '../router';
 import { graph } from '../state/pipeline';
 import { may } from '../state/session';
-import { Empty, Failure, Loading, Page, Pill, Time } from '../ui/bits';
+import { Empty, Failure, Loading, Page, Pill, Scroll, Time } from '../ui/bits';
 import { Icon } from '../ui/icons';
 import { Json } from '../ui/json';
 import { walkWithArrows } from '../ui/list';
@@ -76,7 +76,7 @@ function ManifestPanel({ epoch }: { epoch: number }) {
           {value.state.length === 0
             ? <p class="muted">Nothing had to be remembered.</p>
             : (
-              <div class="scroll-x">
+              <Scroll label="State files">
                 <table class="grid compact">
                   <thead><tr><th>operator</th><th class="right">rows</th><th class="right">size</th><th>whole</th><th>needed until</th></tr></thead>
                   <tbody>
@@ -85,7 +85,7 @@ function ManifestPanel({ epoch }: { epoch: number }) {
                     ))}
                   </tbody>
                 </table>
-              </div>
+              </Scroll>
             )}
           <h3>Positions a restart would read from</h3>
           <Json text={JSON.stringify(value.sources)} />

@@ -33,7 +33,6 @@ function Card({ node, graph, at, chosen, open }: { node: GraphNode; graph: Graph
   const tone = STATE_TONES[node.state] ?? 'quiet';
   const what = node.kind === 'table' ? (node.zone ?? 'table') : node.kind;
   const figures = facts(node, graph);
-  const spoken = `${node.kind} ${node.name}, ${STATE_WORDS[node.state] ?? node.state}, ${figures.map(([k, v]) => `${k} ${v}`).join(', ')}${node.holds_back ? `, holds back: ${node.why ?? ''}` : ''}`;
   return (
     <button
       type="button"
@@ -41,7 +40,6 @@ function Card({ node, graph, at, chosen, open }: { node: GraphNode; graph: Graph
       style={{ left: `${at.x}px`, top: `${at.y}px`, width: `${NODE_WIDTH}px`, height: `${NODE_HEIGHT}px` }}
       data-item
       data-node={node.id}
-      aria-label={spoken}
       aria-expanded={chosen}
       title={node.why ?? node.error ?? undefined}
       onClick={open}
@@ -49,7 +47,7 @@ function Card({ node, graph, at, chosen, open }: { node: GraphNode; graph: Graph
       <span class="node-head">
         <Icon name={node.kind} />
         <span class="node-name">{node.name}</span>
-        <span class={`node-state ${tone}`} title={STATE_WORDS[node.state]}><Icon name={node.state in STATE_WORDS ? node.state : 'idle'} size={14} /></span>
+        <span class={`node-state ${tone}`} title={STATE_WORDS[node.state]}><Icon name={node.state in STATE_WORDS ? node.state : 'idle'} size={14} />{node.state === 'ok' && <span class="sr-only">running</span>}</span>
       </span>
       <span class="node-kind">
         <span class={`zone ${node.kind === 'table' ? (node.zone ?? '') : ''}`}>{what}</span>

@@ -4,7 +4,7 @@ import { useEffect, useRef } from 'preact/hooks';
 import type { Account, GraphNode, Partition } from '../../api/types';
 import { bytes, count, duration, percent, rate } from '../../lib/format';
 import { href } from '../../router';
-import { StatePill, Time } from '../../ui/bits';
+import { Scroll, StatePill, Time } from '../../ui/bits';
 import { Balance } from '../../ui/balance';
 import { Icon } from '../../ui/icons';
 import { Spark } from '../../ui/spark';
@@ -18,7 +18,7 @@ function Partitions({ partitions }: { partitions: Partition[] }) {
   return (
     <section>
       <h3>Partitions</h3>
-      <div class="scroll-x">
+      <Scroll label="Partitions">
         <table class="grid compact">
           <thead><tr><th>no.</th><th class="right">to read</th><th class="right">in</th><th class="right">read</th><th>watermark</th><th>notes</th></tr></thead>
           <tbody>
@@ -34,7 +34,7 @@ function Partitions({ partitions }: { partitions: Partition[] }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </Scroll>
     </section>
   );
 }
@@ -90,7 +90,7 @@ function TableFacts({ node }: { node: GraphNode }) {
       {node.operators && node.operators.length > 0 && (
         <section>
           <h3>What its operators remember</h3>
-          <div class="scroll-x">
+          <Scroll label="Operators">
             <table class="grid compact">
               <thead><tr><th>operator</th><th class="right">rows</th><th class="right">size</th><th class="right">dropped</th></tr></thead>
               <tbody>
@@ -99,7 +99,7 @@ function TableFacts({ node }: { node: GraphNode }) {
                 ))}
               </tbody>
             </table>
-          </div>
+          </Scroll>
         </section>
       )}
       <p class="links">

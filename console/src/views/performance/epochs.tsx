@@ -4,7 +4,7 @@ import { api } from '../../api/client';
 import type { Epoch } from '../../api/types';
 import { bytes, count, duration } from '../../lib/format';
 import { graph } from '../../state/pipeline';
-import { Empty, Failure, Loading, Time } from '../../ui/bits';
+import { Empty, Failure, Loading, Scroll, Time } from '../../ui/bits';
 import { useLoad } from '../../ui/load';
 
 const SHOWN = 60;
@@ -49,7 +49,7 @@ function Detail({ epoch }: { epoch: Epoch }) {
   return (
     <div>
       <p class="num"><strong>Epoch {count(epoch.epoch)}</strong> · {count(epoch.records)} records read, {count(epoch.rows)} rows made · opened <Time at={epoch.opened_at} /> · open {duration(epoch.duration_seconds)} · commit took {duration(epoch.commit_seconds)}</p>
-      <div class="scroll-x">
+      <Scroll label="Targets of the epoch">
         <table class="grid compact">
           <thead><tr><th>target</th><th class="right">rows</th><th class="right">size</th><th class="right">refused</th><th class="right">took</th><th>recovery</th></tr></thead>
           <tbody>
@@ -62,7 +62,7 @@ function Detail({ epoch }: { epoch: Epoch }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </Scroll>
     </div>
   );
 }

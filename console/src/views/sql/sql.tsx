@@ -145,6 +145,7 @@ function Result() {
 export function SqlView() {
   const host = useRef<HTMLDivElement>(null);
   const editor = useRef<Editor | null>(null);
+  const [ready, setReady] = useState(false);
   const [limit, setLimit] = useState(1000);
   const tables = useLoad((abort) => api.tables(abort), []);
   const [broken, setBroken] = useState<Error | null>(null);
@@ -157,11 +158,6 @@ export function SqlView() {
 
   useEffect(() => {
     let gone = false;
-    const asked = route.value.query.q;
-    if (asked) {
-      draft.value = asked;
-      refine({ q: undefined });
-    }
     import('./editor').then(({ makeEditor }) => {
       if (gone || !host.current) return;
       editor.current = makeEditor(host.current, draft.value, {
@@ -172,7 +168,7 @@ export function SqlView() {
         },
       });
       editor.current.focus();
-      if (asked) runNow.current();
+      setReady(true);
     }, (error: Error) => setBroken(error));
     return () => {
       gone = true;
@@ -181,17 +177,19 @@ export function SqlView() {
     };
   }, []);
 
+  // A link may bring a query along: it is written into the editor and run, and the address forgets it.
+  const asked = route.value.query.q;
   useEffect(() => {
-    if (!tables.value) return undefined;
-    const schema = Object.fromEntries(tables.value.tables.map((table) => [table.name, table.columns.map((column) => column.name)]));
-    const timer = setInterval(() => {
-      // The editor's code may come later than the tables.
-      if (!editor.current) return;
-      editor.current.schema(schema);
-      clearInterval(timer);
-    }, 50);
-    return () => clearInterval(timer);
-  }, [tables.value]);
+    if (!ready || !asked) return;
+    editor.current?.set(asked);
+    refine({ q: undefined });
+    runNow.current();
+  }, [ready, asked]);
+
+  useEffect(() => {
+    if (!ready || !tables.value) return;
+    editor.current?.schema(Object.fromEntries(tables.value.tables.map((table) => [table.name, table.columns.map((column) => column.name)])));
+  }, [ready, tables.value]);
 
   const busy = outcome.value.state === 'running';
   return (

@@ -25,7 +25,7 @@ function List({ tables, chosen }: { tables: Table[]; chosen: string }) {
       <input type="search" data-search placeholder="Search tables" aria-label="Search tables" value={text} onInput={(event) => setText(event.currentTarget.value)} />
       {zones.map((zone) => (
         <section key={zone} aria-label={`Zone ${zone}`}>
-          <h3><span class={`zone ${zone}`}>{zone}</span></h3>
+          <h2><span class={`zone ${zone}`}>{zone}</span></h2>
           {fitting.filter((table) => zoneOf(table) === zone).map((table) => (
             <a key={table.name} data-item href={href(`tables/${table.name}`, { tab: route.value.query.tab })} aria-current={table.name === chosen ? 'page' : undefined}>
               <span>{table.name}</span>
@@ -134,12 +134,8 @@ export function TablesView() {
   const { value, error, reload } = useLoad((signal) => api.tables(signal), [graph.value?.epoch]);
   const what = 'What the tables hold, committed and arriving.';
   const tables = value?.tables ?? [];
-  const chosen = tables.find((table) => table.name === route.value.rest);
   const first = tables.find((table) => table.kind === 'table') ?? tables[0];
-  useEffect(() => {
-    // Something is shown at once; the address says what, so that it can be sent to somebody.
-    if (route.value.rest === '' && first) location.replace(href(`tables/${first.name}`));
-  }, [first?.name]);
+  const chosen = route.value.rest === '' ? first : tables.find((table) => table.name === route.value.rest);
   return (
     <Page title="Tables" what={what}>
       {error && <Failure error={error} again={reload} />}
@@ -148,7 +144,7 @@ export function TablesView() {
       {tables.length > 0 && (
         <div class="with-list">
           <List tables={tables} chosen={chosen?.name ?? ''} />
-          {chosen ? <Chosen table={chosen} /> : route.value.rest !== '' && <Empty title={`There is no table “${route.value.rest}”`}><p>Choose one from the list.</p></Empty>}
+          {chosen ? <Chosen table={chosen} /> : <Empty title={`There is no table “${route.value.rest}”`}><p>Choose one from the list.</p></Empty>}
         </div>
       )}
     </Page>
