@@ -132,7 +132,7 @@ function Shell() {
       }}>Skip to the content</a>
       <Header />
       <Navigation />
-      <main id="main" tabIndex={-1} class={`view-${entry?.id}`}>
+      <main id="main" tabIndex={-1} class={`view-${entry?.id} ${connection.value.state === 'stale' ? 'stale' : ''}`}>
         <StaleBanner />
         {View ? <View key={entry.id} /> : <p class="empty">There is no such view. <a href={href('overview')}>To the overview</a></p>}
       </main>

@@ -18,7 +18,7 @@ export function count(value: number | null | undefined): string {
 export function short(value: number | null | undefined): string {
   if (!known(value)) return NOTHING;
   const size = Math.abs(value);
-  if (size < 999.5) return size < 10 && !Number.isInteger(value) ? value.toFixed(size < 1 ? 2 : 1) : value.toFixed(0);
+  if (size < 999.5) return size < 10 ? String(Number(value.toFixed(size < 1 ? 2 : 1))) : value.toFixed(0);
   for (const [unit, factor] of [['k', 1e3], ['M', 1e6], ['G', 1e9], ['T', 1e12]] as const) {
     const scaled = value / factor;
     if (Math.abs(scaled) < 999.5) return `${scaled.toFixed(Math.abs(scaled) < 9.995 ? 2 : Math.abs(scaled) < 99.95 ? 1 : 0)} ${unit}`;

@@ -77,7 +77,7 @@ function Headline({ g }: { g: Graph }) {
       <Stat label="Watermark behind" value={duration(g.watermark_lag_seconds)} note={<Time at={g.watermark} />} title="How far event time is behind the clock" />
       <Stat label="Last commit" value={<Time at={g.committed_at} relative />} note={`epoch ${count(g.epoch)} · took ${duration(g.commit_seconds)}`} />
       <Stat label="State" value={bytes(g.state_bytes)} note={share === null ? undefined : `${percent(share)} of ${bytes(g.memory_limit)}`} tone={share !== null && share > 0.8 ? 'warn' : undefined} />
-      <a class="stat-link" href={href('quarantine')}><Stat label="Quarantine" value={short(quarantined.value)} note={reasons || 'nothing refused'} title={reasons} /></a>
+      <a class="stat-link" href={href('quarantine')}><Stat label="Refused since the start" value={short(quarantined.value)} note={reasons || 'nothing refused'} title={reasons} /></a>
       <a class="stat-link" href={href('alerts')}>
         <Stat label="Open alerts" value={alerts.value?.available === false ? '–' : open.value.length} note={alerts.value?.available === false ? 'none are set up' : firing.value[0]?.name ?? 'none firing'} tone={firing.value.length ? 'bad' : undefined} />
       </a>

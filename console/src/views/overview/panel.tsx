@@ -151,7 +151,7 @@ export function NodePanel({ node, onClose }: { node: GraphNode; onClose: () => v
         <StatePill state={node.state} />
         <span class="muted">{node.kind}{node.zone ? `, ${node.zone}` : ''} · {node.connector}</span>
       </p>
-      {node.error && <p class="failure preserve">{node.error}</p>}
+      {node.error && !(node.holds_back && node.why === node.error) && <p class="failure preserve">{node.error}</p>}
       {node.holds_back && <p class="callout"><strong>Holds the rest back.</strong> {node.why}</p>}
       {node.kind !== 'static' && <Spark series={`${node.kind}.${node.name}.rate`} width={320} height={40} label={`rows a second of ${node.name}`} />}
       {node.kind === 'source' && <SourceFacts node={node} />}

@@ -27,7 +27,7 @@ function List({ tables, chosen }: { tables: Table[]; chosen: string }) {
         <section key={zone} aria-label={`Zone ${zone}`}>
           <h2><span class={`zone ${zone}`}>{zone}</span></h2>
           {fitting.filter((table) => zoneOf(table) === zone).map((table) => (
-            <a key={table.name} data-item href={href(`tables/${table.name}`, { tab: route.value.query.tab })} aria-current={table.name === chosen ? 'page' : undefined}>
+            <a key={table.name} data-item title={table.name} href={href(`tables/${table.name}`, { tab: route.value.query.tab })} aria-current={table.name === chosen ? 'page' : undefined}>
               <span>{table.name}</span>
               <span class="muted num">{table.stored === false ? 'not kept' : table.rows == null ? '' : short(table.rows)}</span>
             </a>
