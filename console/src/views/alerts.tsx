@@ -1,6 +1,7 @@
 import { useState } from 'preact/hooks';
 import { api } from '../api/client';
 import type { Alert } from '../api/types';
+import { short } from '../lib/format';
 import { href, route } from '../router';
 import { alerts, isOpen, isSilenced } from '../state/alerts';
 import { now } from '../state/clock';
@@ -102,7 +103,7 @@ function Card({ alert }: { alert: Alert }) {
         {alert.text && <p>{alert.text}</p>}
         <p class="muted row wrap small">
           <span>since <Time at={alert.since} /> (<Time at={alert.since} relative />)</span>
-          {alert.value !== null && <span>value <b class="num">{alert.value}</b></span>}
+          {alert.value !== null && <span>value <b class="num">{typeof alert.value === 'number' ? short(alert.value) : alert.value}</b></span>}
           <span>about {target(alert)}</span>
           {alert.runbook && (/^(https?:|\/)/.test(alert.runbook) ? <a href={alert.runbook} target="_blank" rel="noreferrer">Runbook</a> : <span>runbook: <code>{alert.runbook}</code></span>)}
         </p>
@@ -124,7 +125,7 @@ export function AlertsView() {
   const answer = alerts.value;
   const what = 'What called, since when, and who has it.';
   if (!answer) return <Page title="Alerts" what={what}><Loading /></Page>;
-  if (!answer.available || answer.alerts.length === 0) {
+  if (!answer.available) {
     return (
       <Page title="Alerts" what={what}>
         <Empty title="No alerts are set up">
@@ -140,7 +141,7 @@ export function AlertsView() {
   return (
     <Page title="Alerts" what={what} actions={<input type="search" data-search placeholder="Search alerts" aria-label="Search alerts" value={text} onInput={(event) => setText(event.currentTarget.value)} />}>
       {openOnes.length === 0
-        ? <Empty title="Nothing is open">{text ? <p>… that fits “{text}”.</p> : <p>All {answer.alerts.length} rules are quiet.</p>}</Empty>
+        ? <Empty title="Nothing is open">{text ? <p>… that fits “{text}”.</p> : <p>No rule has anything to say. What called before is below, if anything did.</p>}</Empty>
         : <ul class="alerts" onKeyDown={walkWithArrows} aria-label="Open alerts">{openOnes.map((alert) => <Card key={alert.id} alert={alert} />)}</ul>}
       {rest.length > 0 && (
         <>
