@@ -284,6 +284,7 @@ export interface Alert {
   text: string | null;
   target: string | null;
   runbook?: string | null;
+  labels?: Record<string, string>;
   silenced_until: Micros | null;
   acked_by: string | null;
   acked_at: Micros | null;

@@ -89,6 +89,13 @@ function target(alert: Alert) {
   return <a href={href('overview', { node: alert.target })}>{alert.target.replace(/^\w+:/, '')}</a>;
 }
 
+/** A page to open if it is an address; else where it is, in the project's documentation. */
+function Runbook({ alert }: { alert: Alert }) {
+  const page = alert.runbook ?? alert.labels?.runbook;
+  if (!page) return null;
+  return /^https?:/.test(page) ? <a href={page} target="_blank" rel="noreferrer">Runbook</a> : <span>runbook: <code>{page}</code></span>;
+}
+
 function Card({ alert }: { alert: Alert }) {
   const [tone, icon] = LOOK[alert.state] ?? ['quiet', 'idle'];
   const silenced = isSilenced(alert, now.value);
@@ -105,7 +112,7 @@ function Card({ alert }: { alert: Alert }) {
           <span>since <Time at={alert.since} /> (<Time at={alert.since} relative />)</span>
           {alert.value !== null && <span>value <b class="num">{typeof alert.value === 'number' ? short(alert.value) : alert.value}</b></span>}
           <span>about {target(alert)}</span>
-          {alert.runbook && (/^(https?:|\/)/.test(alert.runbook) ? <a href={alert.runbook} target="_blank" rel="noreferrer">Runbook</a> : <span>runbook: <code>{alert.runbook}</code></span>)}
+          <Runbook alert={alert} />
         </p>
         {alert.acked_by && <p class="small">Acknowledged by <strong>{alert.acked_by}</strong>, <Time at={alert.acked_at} relative /></p>}
         {silenced && <p class="small">Silenced until <Time at={alert.silenced_until} /></p>}
