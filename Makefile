@@ -45,7 +45,7 @@ CONSOLE := console/dist/index.html
 endif
 
 console/dist/index.html: $(shell [ -d console ] && find console -type f -not -path '*/node_modules/*' -not -path 'console/dist/*' -not -path '*/test-results/*')
-	@if command -v npm >/dev/null; then cd console && npm ci --no-audit --no-fund && npm run build && touch dist/index.html; \
+	@if command -v npm >/dev/null; then scripts/build-console && touch console/dist/index.html; \
 	else echo "make: npm is missing, so the program is built without the web console; it needs Node 20 or newer" >&2; fi
 
 build: setup $(CONSOLE) ## compile the program and its console: target/release/watershed

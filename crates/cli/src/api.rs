@@ -3,6 +3,7 @@
 //! **Owns** the port, and how a project looks to the API. **Does not own** routes, roles or limits.
 
 mod access;
+mod alerts;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub fn bind(listen: &str) -> Result<TcpListener> {
 }
 
 /// Serves a session and `reads`, the route over tables' tiers; also returns the token by which commands of this machine may ask.
-pub fn serve(listener: TcpListener, project: &Project, runtime: &Runtime, session: &Session, reads: axum::Router) -> Result<(Server, Secret)> {
+pub fn serve(listener: TcpListener, project: &Project, runtime: &Runtime, session: &Session, reads: axum::Router, book: Option<watershed_alerts::Book>) -> Result<(Server, Secret)> {
     let local = fresh_token()?;
     let settings = &project.settings.serve;
     let options = ServeOptions {
@@ -43,7 +44,10 @@ pub fn serve(listener: TcpListener, project: &Project, runtime: &Runtime, sessio
         figures: SourceOfFigures { status: Arc::clone(&session.handle.status), observed: Arc::clone(&session.handle.observed), topology: Arc::clone(&session.topology) },
         live: Arc::clone(&session.handle.live),
         project: Arc::new(Access::new(project, runtime.handle().clone(), Arc::clone(&session.topology))?),
-        alerts: Arc::new(NoAlerts),
+        alerts: match book {
+            Some(book) => Arc::new(alerts::ProjectAlerts(book)),
+            None => Arc::new(NoAlerts),
+        },
         constants: Constants {
             started_at: chrono::Utc::now().timestamp_micros(),
             epoch_interval_seconds: project.settings.engine.epoch_interval.as_secs_f64(),

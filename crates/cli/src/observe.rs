@@ -75,7 +75,6 @@ impl Observers {
     }
 
     /// The alerts, for whoever shows them; `None` if they are turned off.
-    #[allow(dead_code, reason = "the API takes it once it shows alerts")]
     pub fn book(&self) -> Option<Book> {
         self.alerts.as_ref().map(Service::book)
     }

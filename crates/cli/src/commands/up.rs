@@ -71,17 +71,26 @@ impl Running {
         let prepared = Observers::prepare(project)?;
         let mut session = begin(project, runtime, RunOptions { rebuild, ..RunOptions::default() }, started)?;
         let readable = std::mem::take(&mut session.readable);
-        let served = reads(project, runtime, &session, readable).and_then(|reads| api::serve(listener, project, runtime, &session, reads));
+        let observers = match prepared.start(project, &session.handle.status) {
+            Ok(observers) => observers,
+            Err(error) => {
+                session.handle.stop();
+                let _ = session.handle.join();
+                return Err(error);
+            }
+        };
+        let served = reads(project, runtime, &session, readable).and_then(|reads| api::serve(listener, project, runtime, &session, reads, observers.book()));
         let written = served.and_then(|(server, token)| {
             let wire = taken.map(|taken| taken.serve(project, runtime.handle())).transpose()?;
             let backups = Schedule::start(project, runtime.handle())?;
             Ok((RunFile::write(project, server.address, wire.as_ref().map(|w| w.address), &token)?, server, wire, backups))
         });
-        match written.and_then(|(run_file, server, wire, backups)| Ok((run_file, server, wire, backups, prepared.start(project, &session.handle.status)?))) {
-            Ok((run_file, server, wire, backups, observers)) => Ok(Running { session, server, wire, backups, run_file, observers }),
+        match written {
+            Ok((run_file, server, wire, backups)) => Ok(Running { session, server, wire, backups, run_file, observers }),
             Err(error) => {
                 session.handle.stop();
                 let _ = session.handle.join();
+                observers.finish();
                 Err(error)
             }
         }
