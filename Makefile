@@ -62,6 +62,7 @@ test: setup-test $(CONSOLE) ## everything CI runs: unit and integration tests, a
 	set -x; $(CARGO) test --release --workspace
 	@scripts/sources built "$(CARGO_TARGET_DIR)"
 	scripts/check-docs "$(BIN)/watershed"
+	@if [ -n "$(CONSOLE)" ] && command -v chromium >/dev/null; then scripts/test-console "$(BIN)/watershed"; else echo "make: no chromium or no npm, so the console was not clicked through" >&2; fi
 
 check-docs: build ## run the tutorial's commands and compare what they print
 	scripts/check-docs "$(BIN)/watershed"

@@ -45,3 +45,4 @@ pub use plan::Plan;
 pub use rule::{Look, Rule, Severity};
 pub use service::{Ask, Options, Service, send_test};
 pub use settings::Settings;
+pub use state::Change;

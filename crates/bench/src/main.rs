@@ -25,8 +25,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The figures by name, in the order they are measured. `kafka` needs `files` for its share.
 const FIGURES: [&str; 10] = ["files", "http", "watched", "kafka", "postgres", "upsert", "redis", "readable", "sinks", "reads"];
-const USAGE: &str =
-    "usage: watershed-bench PATH-TO-WATERSHED [ROWS [FOLDER-TO-KEEP]] [--only NAME,NAME…]\n       names: files, http, watched, kafka, postgres, upsert, redis, readable, sinks, reads";
+const USAGE: &str = "usage: watershed-bench PATH-TO-WATERSHED [ROWS [FOLDER-TO-KEEP]] [--only NAME,NAME…]\n       names: files, http, watched, kafka, postgres, upsert, redis, readable, sinks, reads";
 
 /// What the command line says.
 struct Arguments {

@@ -27,7 +27,14 @@ pub fn bind(listen: &str) -> Result<TcpListener> {
 }
 
 /// Serves a session and `reads`, the route over tables' tiers; also returns the token by which commands of this machine may ask.
-pub fn serve(listener: TcpListener, project: &Project, runtime: &Runtime, session: &Session, reads: axum::Router, book: Option<watershed_alerts::Book>) -> Result<(Server, Secret)> {
+pub fn serve(
+    listener: TcpListener,
+    project: &Project,
+    runtime: &Runtime,
+    session: &Session,
+    reads: axum::Router,
+    book: Option<watershed_alerts::Book>,
+) -> Result<(Server, Secret)> {
     let local = fresh_token()?;
     let settings = &project.settings.serve;
     let options = ServeOptions {

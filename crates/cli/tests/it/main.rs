@@ -9,10 +9,10 @@ mod kafka;
 #[path = "../../../postgres/tests/support/proxy.rs"]
 mod proxy;
 mod python;
-mod redshift;
 #[path = "../../../alerts/tests/it/receivers.rs"]
 #[allow(dead_code, reason = "shared with the tests of the alerts, which use all of it")]
 mod receivers;
+mod redshift;
 mod repair;
 mod serve;
 mod servers;
