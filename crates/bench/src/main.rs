@@ -8,6 +8,7 @@ mod ceiling;
 mod hot;
 mod kafka;
 mod latency;
+mod nexmark;
 mod observe;
 mod process;
 mod proxy;
@@ -24,8 +25,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The figures by name, in the order they are measured. `kafka` needs `files` for its share.
-const FIGURES: [&str; 10] = ["files", "http", "watched", "kafka", "postgres", "upsert", "redis", "readable", "sinks", "reads"];
-const USAGE: &str = "usage: watershed-bench PATH-TO-WATERSHED [ROWS [FOLDER-TO-KEEP]] [--only NAME,NAME…]\n       names: files, http, watched, kafka, postgres, upsert, redis, readable, sinks, reads";
+const FIGURES: [&str; 11] = ["files", "nexmark", "http", "watched", "kafka", "postgres", "upsert", "redis", "readable", "sinks", "reads"];
+const USAGE: &str = "usage: watershed-bench PATH-TO-WATERSHED [ROWS [FOLDER-TO-KEEP]] [--only NAME,NAME…]\n       names: files, nexmark, http, watched, kafka, postgres, upsert, redis, readable, sinks, reads";
 
 /// What the command line says.
 struct Arguments {
@@ -83,6 +84,9 @@ fn figures(arguments: &Arguments, folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     // A share of what files gave needs what files gave.
     let from_files = if wanted("files") || wanted("kafka") { Some(files(binary, *rows, folder)?) } else { None };
+    if wanted("nexmark") {
+        nexmark::measure(binary, &at("nexmark"), (*rows).min(10_000_000))?;
+    }
     if wanted("http") {
         latency::http(binary, &at("http"))?;
     }

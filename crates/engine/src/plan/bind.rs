@@ -48,11 +48,13 @@ struct Named {
     /// For a changelog: the columns that name its rows.
     key: Option<Vec<usize>>,
     primary_key: Vec<String>,
+    /// For a view: when its results come, as its own clauses say, for sinks that follow it.
+    emission: Emission,
 }
 
 impl Named {
     fn new(kind: Kind, schema: SchemaRef, rowtime: Vec<RowTime>, delay: Option<i64>) -> Self {
-        Self { kind, schema, rowtime, delay, key: None, primary_key: vec![] }
+        Self { kind, schema, rowtime, delay, key: None, primary_key: vec![], emission: Emission::default() }
     }
 }
 
@@ -75,6 +77,13 @@ impl Names for HashMap<String, Named> {
     fn primary_key(&self, stream: &str) -> Vec<String> {
         self.get(stream).map(|named| named.primary_key.clone()).unwrap_or_default()
     }
+}
+
+/// Whose key is looked for.
+struct Keyed<'a> {
+    name: &'a str,
+    primary_key: &'a [String],
+    place: &'a Place,
 }
 
 /// Checks and plans a whole project. Touches nothing but the static tables' files.
@@ -284,7 +293,7 @@ impl Binder {
         } else {
             (Kind::View(Box::new(logical)), vec![], None)
         };
-        self.named.insert(name.to_owned(), Named::new(kind, schema, rowtime, delay));
+        self.named.insert(name.to_owned(), Named { emission: emission(query), ..Named::new(kind, schema, rowtime, delay) });
         Ok(())
     }
 
@@ -319,8 +328,9 @@ impl Binder {
             }
         }
         let delay = self.delay(&lowered, &parts);
-        let key = self.key(&lowered, definition, &owner)?;
-        self.parts(parts, definition, &owner)?;
+        let wanted = Keyed { name: &definition.name, primary_key: &definition.primary_key, place: &definition.query.place };
+        let key = self.key(&lowered, wanted, &owner)?;
+        self.parts(parts, &definition.query.text, definition.query.on_late == OnLate::Drop, &owner)?;
         let inputs = self.inputs(&lowered, &owner)?;
         let (check, rules) = self.constraints(definition, &schema, &owner)?;
         self.register(&definition.name, &schema)?;
@@ -368,11 +378,11 @@ impl Binder {
     }
 
     /// For results that change: the columns that name a row, all of which must be selected.
-    fn key(&self, lowered: &Lowered, definition: &TableDef, owner: &str) -> Result<Option<Vec<usize>>> {
+    fn key(&self, lowered: &Lowered, wanted: Keyed<'_>, owner: &str) -> Result<Option<Vec<usize>>> {
         let Some(columns) = &lowered.key else { return Ok(None) };
-        if !definition.primary_key.is_empty() {
-            let at = |name: &String| lowered.schema.index_of(name).map_err(|e| at(&definition.place, owner, e));
-            return definition.primary_key.iter().map(at).collect::<Result<Vec<_>>>().map(Some);
+        if !wanted.primary_key.is_empty() {
+            let at = |name: &String| lowered.schema.index_of(name).map_err(|e| at(wanted.place, owner, e));
+            return wanted.primary_key.iter().map(at).collect::<Result<Vec<_>>>().map(Some);
         }
         let mut key = Vec::new();
         for column in columns {
@@ -381,8 +391,8 @@ impl Binder {
                 KeyColumn::At(_) => {}
                 KeyColumn::Lost(name) => {
                     let message = format!("its results change, and \"{name}\", which is needed to tell its rows apart, is not selected");
-                    return Err(at(&definition.query.place, owner, message)
-                        .hint(format!("Select {name} as well, or say what names a row: CREATE TABLE {} (PRIMARY KEY (…) NOT ENFORCED) AS …", definition.name)));
+                    return Err(at(wanted.place, owner, message)
+                        .hint(format!("Select {name} as well, or say what names a row: CREATE TABLE {} (PRIMARY KEY (…) NOT ENFORCED) AS …", wanted.name)));
                 }
             }
         }
@@ -390,7 +400,7 @@ impl Binder {
     }
 
     /// Parts of a query as tables of which nothing is kept.
-    fn parts(&mut self, parts: Vec<Part>, definition: &TableDef, owner: &str) -> Result<()> {
+    fn parts(&mut self, parts: Vec<Part>, sql: &str, drops_late: bool, owner: &str) -> Result<()> {
         for Part { name, lowered } in parts {
             let inputs = self.inputs(&lowered, owner)?;
             let schema: SchemaRef = Arc::new(Schema::new(lowered.schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), f.is_nullable())).collect::<Vec<_>>()));
@@ -408,12 +418,12 @@ impl Binder {
                 stored: false,
                 key: lowered.key.map(|_| vec![]),
                 hold: lowered.hold,
-                drops_late: definition.query.on_late == OnLate::Drop,
+                drops_late,
                 options: Options::new(owner.to_owned(), std::collections::BTreeMap::new()),
                 rowtime: lowered.rowtime.iter().map(|time| time.is_time()).collect(),
                 aggregated: lowered.aggregated,
                 logical: LogicalPlan::EmptyRelation(datafusion::logical_expr::EmptyRelation { produce_one_row: false, schema: Arc::new(datafusion::common::DFSchema::empty()) }),
-                sql: definition.query.text.clone(),
+                sql: sql.to_owned(),
             });
         }
         Ok(())
@@ -484,13 +494,13 @@ impl Binder {
         }
         let state = self.context.state();
         let optimized = self.scan(name).and_then(|scan| state.optimize(&scan)).map_err(|e| planned(place, owner, &e))?;
-        let mut lowering = lowering(&self.context, &self.named, name, Emission::default());
+        let emission = self.named.get(name).map(|named| named.emission).unwrap_or_default();
+        let mut lowering = lowering(&self.context, &self.named, name, emission);
         let lowered = lowering.lower(&optimized).map_err(|e| placed(e, place))?;
-        if !lowering.parts.is_empty() {
-            return Err(at(place, owner, format!("\"{name}\" is a view that joins streams")).hint("Make it a table, and let the sink follow that."));
-        }
+        let parts = std::mem::take(&mut lowering.parts);
+        let key = self.key(&lowered, Keyed { name, primary_key: &[], place }, owner)?;
+        self.parts(parts, &format!("SELECT * FROM {}", quote(name)), false, owner)?;
         let inputs = self.inputs(&lowered, owner)?;
-        let key = self.named.get(name).and_then(|named| named.key.clone());
         let fields: Vec<Field> = lowered.schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), f.is_nullable())).collect();
         self.plan.tables.push(TablePlan {
             name: name.to_owned(),
