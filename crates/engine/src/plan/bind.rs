@@ -20,6 +20,7 @@ use watershed_codec::{ColumnSpec, CsvOptions, Format};
 use watershed_sql::{AsOfTime, ColumnKind, Definitions, Emit, Keep, OnLate, Place, QueryDef, RelationInput, RelationKind, SinkDef, SourceDef, StaticDef, TableDef};
 use watershed_types::{Error, Options, Result, Zone};
 
+use super::as_of::with_version_times;
 use super::functions::{self, TickTime};
 use super::lower::{Emission, KeyColumn, Lowered, Lowering, Names, Part, RowTime};
 use super::nodes::{AsOfNode, DedupNode, WINDOW_COLUMNS, WindowKind, WindowNode};
@@ -577,6 +578,9 @@ impl Binder {
         let planned = futures::executor::block_on(self.context.state().statement_to_plan(statement)).map_err(|e| fail(&e))?;
         planned
             .transform_up_with_subqueries(|node| {
+                if let LogicalPlan::Join(join) = node {
+                    return with_version_times(join);
+                }
                 let LogicalPlan::TableScan(scan) = &node else { return Ok(Transformed::no(node)) };
                 let name = scan.table_name.table();
                 if let Some(index) = query.relations.iter().position(|r| r.placeholder == name) {
