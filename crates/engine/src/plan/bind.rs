@@ -20,7 +20,7 @@ use watershed_codec::{ColumnSpec, CsvOptions, Format};
 use watershed_sql::{AsOfTime, ColumnKind, Definitions, Emit, Keep, OnLate, Place, QueryDef, RelationInput, RelationKind, SinkDef, SourceDef, StaticDef, TableDef};
 use watershed_types::{Error, Options, Result, Zone};
 
-use super::as_of::with_version_times;
+use super::as_of::{FilterVersionsAfterJoin, with_version_times};
 use super::functions::{self, TickTime};
 use super::lower::{Emission, KeyColumn, Lowered, Lowering, Names, Part, RowTime};
 use super::nodes::{AsOfNode, DedupNode, WINDOW_COLUMNS, WindowKind, WindowNode};
@@ -114,6 +114,8 @@ fn session(time: &TickTime) -> SessionContext {
         Arc::new(o::push_down_filter::PushDownFilter::new()),
         Arc::new(o::simplify_expressions::SimplifyExpressions::new()),
         Arc::new(o::common_subexpr_eliminate::CommonSubexprEliminate::new()),
+        // Behind what pushes filters down, and before what takes out the columns that they need.
+        Arc::new(FilterVersionsAfterJoin),
         Arc::new(o::optimize_projections::OptimizeProjections::new()),
     ];
     let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);

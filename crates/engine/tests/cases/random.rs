@@ -50,6 +50,7 @@ const QUERIES: &[(&str, &str)] = &[
     ("met_or_not", "SELECT ua.id AS a, ua.k, ua.v, ua.attrs, ub.id AS b, ub.k AS bk, ub.v AS bv, ub.tags FROM ua LEFT JOIN ub ON ua.k = ub.k AND ua.v = ub.v EMIT ON CHANGE"),
     ("as_of", "SELECT a.id, a.attrs, b.id AS b, b.tags FROM a LEFT JOIN b FOR SYSTEM_TIME AS OF a.at ON a.k = b.k AND a.v <= b.v"),
     ("as_of_inner", "SELECT a.id, b.id AS b, b.attrs FROM a JOIN b FOR SYSTEM_TIME AS OF a.at ON a.k = b.k"),
+    ("as_of_where", "SELECT a.id, b.id AS b FROM a LEFT JOIN b FOR SYSTEM_TIME AS OF a.at ON a.k = b.k WHERE b.v > 0 AND a.v > 0 AND b.k <> 'x'"),
     ("running", "SELECT id, attrs, sum(v) OVER (PARTITION BY k ORDER BY at ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) AS s, lag(d) OVER (PARTITION BY k ORDER BY at) AS before FROM ua"),
     ("range", "SELECT id, count(*) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '5 seconds' PRECEDING AND CURRENT ROW) AS n FROM ua"),
     ("ahead", "SELECT id, tags, lead(id) OVER (PARTITION BY k ORDER BY at) AS next FROM ua"),
