@@ -65,6 +65,18 @@ const QUERIES: &[(&str, &str)] = &[
     ("by_map", "SELECT tags, attrs, count(*) AS n FROM a GROUP BY tags, attrs EMIT ON CHANGE"),
     ("distinct_rows", "SELECT DISTINCT k, v FROM a EMIT ON CHANGE"),
     ("sizes", "SELECT n, count(*) AS ks FROM (SELECT k, count(*) AS n FROM a GROUP BY k) GROUP BY n EMIT ON CHANGE"),
+    (
+        "leaders",
+        "SELECT k, n, rn FROM (SELECT k, n, row_number() OVER (ORDER BY n DESC, k) AS rn FROM (SELECT k, count(*) AS n FROM a GROUP BY k)) WHERE rn <= 2 EMIT ON CHANGE",
+    ),
+    (
+        "counts_met",
+        "SELECT x.k AS xk, x.n AS xn, y.k AS yk, y.n AS yn FROM (SELECT k, count(*) AS n FROM a WHERE k IS NOT NULL GROUP BY k) AS x FULL JOIN (SELECT k, count(*) AS n FROM b WHERE k IS NOT NULL GROUP BY k) AS y
+         ON x.k = y.k AND x.n >= y.n EMIT ON CHANGE",
+    ),
+    ("never_met", "SELECT id, k, v, attrs FROM ua WHERE NOT EXISTS (SELECT 1 FROM ub WHERE ua.k = ub.k AND ua.v = ub.v) EMIT ON CHANGE"),
+    ("once_met", "SELECT id, attrs FROM ua WHERE EXISTS (SELECT 1 FROM ub WHERE ua.k = ub.k AND ua.v = ub.v)"),
+    ("of_last", "SELECT v, count(*) AS n, max(id) AS id FROM DEDUPLICATE(a, KEY (k), KEEP LAST) GROUP BY v EMIT ON CHANGE"),
     ("hop_now", "SELECT window_start, window_end, k, count(*) AS n FROM HOP(a, at, INTERVAL '3 seconds', INTERVAL '9 seconds') GROUP BY window_start, window_end, k EMIT ON CHANGE"),
     ("united", "SELECT window_start, window_end, k, count(*) AS n, sum(d) AS d FROM TUMBLE(both, at, INTERVAL '7 seconds') GROUP BY window_start, window_end, k"),
     ("forgiving", "SELECT window_start, window_end, k, count(*) AS n FROM TUMBLE(a, at, INTERVAL '7 seconds') GROUP BY window_start, window_end, k ALLOWED LATENESS INTERVAL '15 seconds' ON LATE UPDATE"),
