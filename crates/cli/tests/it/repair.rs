@@ -245,7 +245,7 @@ fn a_schedule_takes_backups_beside_the_pipeline_and_keeps_the_newest() {
         assert!(started.elapsed() < patience, "backups: {:?}", names());
         let body = lines(id, id + 20);
         id += 20;
-        let answer = ask(&format!("POST /v1/ingest/s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        let answer = ask(&format!("POST /v1/ingest/s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         let there = names();
         let oldest = first.get_or_insert_with(|| there.first().cloned()).clone();
@@ -255,7 +255,7 @@ fn a_schedule_takes_backups_beside_the_pipeline_and_keeps_the_newest() {
             Some(_) => {}
         }
     }
-    let metrics = ask("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let metrics = ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let age: f64 = metrics.lines().find_map(|l| l.strip_prefix("watershed_backup_age_seconds ")).expect("the metric").parse().expect("a number");
     assert!((0.0..60.0).contains(&age), "{age}");
     signal(child.id(), "TERM");

@@ -38,7 +38,7 @@ async fn client(address: &str) -> Client {
 fn post(address: &str, from: i64, rows: i64) {
     let body: String = (from..from + rows).map(|id| format!("{{\"id\":{id},\"tags\":{{\"k\":\"v\"}},\"at\":\"2026-01-01T00:00:00Z\"}}\n")).collect();
     let mut stream = TcpStream::connect(address).expect("the API");
-    write!(stream, "POST /v1/ingest/s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).expect("is sent");
+    write!(stream, "POST /v1/ingest/s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).expect("is sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

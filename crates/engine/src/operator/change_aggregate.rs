@@ -37,7 +37,7 @@ pub enum Show {
     OnChange,
     /// When their window closes, and after that with every late row.
     AfterClose,
-    /// Every so often before their window closes, microseconds; then as `AfterClose`. Shown as upserts: nothing is taken back.
+    /// Every so often before their window closes, microseconds; then as `AfterClose`.
     Early(i64),
 }
 
@@ -105,6 +105,7 @@ impl OperatorSpec for ChangeAggregateSpec {
             schema,
             spec: *self,
             store: Store::new(0),
+            shown: Store::new(1),
             pending: BTreeMap::new(),
             shown_at: None,
             emitted_to: i64::MIN,
@@ -125,6 +126,8 @@ struct ChangeAggregate {
     states: Option<RowCodec>,
     results: RowCodec,
     store: Store,
+    /// For early results what a group's state was when it was shown last: what is taken back when it is shown again (I1).
+    shown: Store,
     /// Groups with news that were not shown yet, by the end of their windows.
     pending: BTreeMap<i64, HashSet<Box<[u8]>>>,
     shown_at: Option<i64>,
@@ -327,13 +330,15 @@ impl ChangeAggregate {
         }
         let now: Vec<Arc<[u8]>> = keys.iter().map(|key| self.store.get(key).first().map_or_else(|| Arc::from([]), |e| Arc::clone(&e.row))).collect();
         let appear = self.results(keys, &now)?;
+        let early = matches!(self.spec.show, Show::Early(_));
         for key in keys {
-            if let Some(id) = self.store.get(key).first().filter(|e| e.count != SHOWN).map(|e| e.id) {
-                self.store.recount(key, id, |_| SHOWN);
+            let Some((id, time, row)) = self.store.get(key).first().filter(|e| e.count != SHOWN).map(|e| (e.id, e.time, Arc::clone(&e.row))) else { continue };
+            self.store.recount(key, id, |_| SHOWN);
+            if early {
+                self.shown.set(key, time, 0, row);
             }
         }
-        let takes_back = !matches!(self.spec.show, Show::Early(_));
-        let (of, shown): (Vec<usize>, Vec<Arc<[u8]>>) = before.iter().enumerate().filter_map(|(i, row)| Some((i, Arc::clone(row.as_ref()?)))).filter(|_| takes_back).unzip();
+        let (of, shown): (Vec<usize>, Vec<Arc<[u8]>>) = before.iter().enumerate().filter_map(|(i, row)| Some((i, Arc::clone(row.as_ref()?)))).unzip();
         if of.is_empty() {
             return Ok(vec![StreamBatch::changelog(appear, vec![INSERT; keys.len()])]);
         }
@@ -416,11 +421,12 @@ impl Operator for ChangeAggregate {
                 self.shown_at = Some(until.now);
             }
             let due = self.due(mark, early);
-            let never = vec![None; due.len()];
-            out.extend(self.show(&due, &never)?);
+            let before: Vec<Option<Arc<[u8]>>> = due.iter().map(|key| self.shown.get(key).first().map(|e| Arc::clone(&e.row))).collect();
+            out.extend(self.show(&due, &before)?);
             if self.spec.window.is_some() && mark > self.emitted_to {
                 // I2.
                 let expired = self.store.expire(mark.min(FOR_EVER - 1));
+                self.shown.expire(mark.min(FOR_EVER - 1));
                 self.evicted += expired.len() as u64;
                 let latest = expired.iter().map(|(_, entry)| entry.time).fold(self.emitted_to, i64::max);
                 self.emitted_to = if until.closing { latest } else { mark };
@@ -435,13 +441,13 @@ impl Operator for ChangeAggregate {
         self.store.rows()
     }
     fn bytes(&self) -> u64 {
-        self.store.bytes()
+        self.store.bytes() + self.shown.bytes()
     }
     fn evictions(&self) -> u64 {
         self.evicted
     }
     fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
-        snapshot_all([&mut self.store], full)
+        snapshot_all([&mut self.store, &mut self.shown], full)
     }
     fn contents(&mut self) -> Result<Vec<RecordBatch>> {
         let mut held: Vec<(Box<[u8]>, Arc<[u8]>)> = self.store.iter().flat_map(|(key, rows)| rows.iter().map(move |e| (key.into(), Arc::clone(&e.row)))).collect();
@@ -452,6 +458,7 @@ impl Operator for ChangeAggregate {
     fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
         self.emitted_to = emitted_to.unwrap_or(i64::MIN);
         self.store.restore(files, self.emitted_to)?;
+        self.shown.restore(files, self.emitted_to)?;
         if self.spec.show != Show::OnChange {
             let lateness = self.spec.lateness;
             let waiting: Vec<(i64, Box<[u8]>)> = self

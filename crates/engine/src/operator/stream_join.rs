@@ -9,6 +9,8 @@
 //! I1: a pair is yielded once, when the later of its rows arrives; and taken back when one of them is.
 //! I2: a row's count is the number of rows it meets, kept for the sides that need it.
 //! I3: a NULL key meets nothing, unless NULLs are equal by the join's own word.
+//! I4: with bounds a row is late by its own event time. One that is not finds all that it may meet, also where nothing that is
+//!     still to come can meet it: it is not kept then.
 
 use std::sync::Arc;
 
@@ -172,7 +174,7 @@ impl StreamJoin {
         let mut arrived: Vec<(usize, Arc<[u8]>)> = Vec::with_capacity(rows);
         let (mut absorbed, mut last_absorbed) = (0, None);
         for row in 0..rows {
-            if self.spec.bounds.is_some() && self.is_late(side, batch, row, &times) {
+            if self.spec.bounds.is_some() && self.is_late(batch, row, &times) {
                 if last_absorbed != Some(batch.row(row)) {
                     let time = times.as_ref().map_or(0, |times| times[row]);
                     tally.late.push(Refusal::of(batch, row, Reason::Late, self.why_late(batch, row, time)));
@@ -236,6 +238,13 @@ impl StreamJoin {
                     (Some(bounds), Some(times)) => bounds.needed_until(side, times[row]),
                     _ => FOR_EVER,
                 };
+                if self.spec.bounds.is_some() && time <= self.emitted_to {
+                    // I4.
+                    if met == 0 && self.spec.counts(side) && !self.spec.is_semi() && !self.spec.on_change {
+                        singles.push(Single { side, row: mine, change: INSERT });
+                    }
+                    continue;
+                }
                 self.stores[side].put(key, time, met, mine);
             } else {
                 self.stores[side].take(key, &mine);
@@ -257,19 +266,16 @@ impl StreamJoin {
         Ok((0..times.len()).map(|row| if times.is_valid(row) { times.value(row) } else { i64::MIN }).collect())
     }
 
-    fn is_late(&self, side: usize, batch: &StreamBatch, row: usize, times: &Option<Vec<i64>>) -> bool {
-        let gone = match (self.spec.bounds, times) {
-            (Some(bounds), Some(times)) => bounds.needed_until(side, times[row]) <= self.emitted_to,
-            _ => false,
-        };
-        gone || batch.is_late(row)
+    fn is_late(&self, batch: &StreamBatch, row: usize, times: &Option<Vec<i64>>) -> bool {
+        // I4.
+        times.as_ref().is_some_and(|times| times[row] <= self.emitted_to) || batch.is_late(row)
     }
 
     fn why_late(&self, batch: &StreamBatch, row: usize, time: i64) -> String {
         let source = batch.row(row);
         match batch.origin.as_ref().and_then(|origin| Some((origin, *origin.late.get(&source)?))) {
             Some((origin, watermark)) => late_detail(time, watermark, &origin.chunk.partition),
-            None => format!("no row of the other side can meet event time {} any more", crate::time::timestamp(time)),
+            None => format!("rows of event time {} were finished already", crate::time::timestamp(time)),
         }
     }
 

@@ -20,6 +20,7 @@ use watershed_codec::{ColumnSpec, CsvOptions, Format};
 use watershed_sql::{AsOfTime, ColumnKind, Definitions, Emit, Keep, OnLate, Place, QueryDef, RelationInput, RelationKind, SinkDef, SourceDef, StaticDef, TableDef};
 use watershed_types::{Error, Options, Result, Zone};
 
+use super::as_of::{FilterVersionsAfterJoin, with_version_times};
 use super::functions::{self, TickTime};
 use super::lower::{Emission, KeyColumn, Lowered, Lowering, Names, Part, RowTime};
 use super::nodes::{AsOfNode, DedupNode, WINDOW_COLUMNS, WindowKind, WindowNode};
@@ -122,6 +123,8 @@ fn session(time: &TickTime) -> SessionContext {
         Arc::new(o::push_down_filter::PushDownFilter::new()),
         Arc::new(o::simplify_expressions::SimplifyExpressions::new()),
         Arc::new(o::common_subexpr_eliminate::CommonSubexprEliminate::new()),
+        // Behind what pushes filters down, and before what takes out the columns that they need.
+        Arc::new(FilterVersionsAfterJoin),
         Arc::new(o::optimize_projections::OptimizeProjections::new()),
     ];
     let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
@@ -587,6 +590,9 @@ impl Binder {
         let planned = futures::executor::block_on(self.context.state().statement_to_plan(statement)).map_err(|e| fail(&e))?;
         planned
             .transform_up_with_subqueries(|node| {
+                if let LogicalPlan::Join(join) = node {
+                    return with_version_times(join);
+                }
                 let LogicalPlan::TableScan(scan) = &node else { return Ok(Transformed::no(node)) };
                 let name = scan.table_name.table();
                 if let Some(index) = query.relations.iter().position(|r| r.placeholder == name) {

@@ -12,6 +12,7 @@
 //! I2: an operator's id and fingerprint depend on the SQL alone, so that its state finds it again.
 
 mod aggregates;
+mod as_of;
 mod batch;
 mod bind;
 pub mod describe;

@@ -7,12 +7,13 @@
 //! differs: our rule, where it is another one; the rows below follow ours
 //! none: why there is no counterpart; nothing is run
 //! steps alone: why what comes out depends on which input came first
+//! clock: why a second passes whenever the clock is looked at; else it stands
 //! no batch: why history has no such result
 //! === sql
 //! CREATE …;
 //! === rows source [partition]          records, a line each; or one line: file NAME
 //! === expect [new] table               a line of names, then rows; `new` is what came since the last time
-//! === ledger table late=1 duplicate=2  sums over all epochs
+//! === ledger table late=1 duplicate=2  sums over all epochs; kept=1: rows in the quarantine
 //! === end                              the input ends: every window closes
 //! ```
 
@@ -29,6 +30,7 @@ pub struct Case {
     pub none: Option<String>,
     pub steps_alone: Option<String>,
     pub no_batch: Option<String>,
+    pub clock: Option<String>,
     pub sql: String,
     pub steps: Vec<Step>,
 }
@@ -76,6 +78,7 @@ impl Case {
             none: field("none"),
             steps_alone: field("steps alone"),
             no_batch: field("no batch"),
+            clock: field("clock"),
             sql: String::new(),
             steps: Vec::new(),
         };
@@ -196,7 +199,8 @@ impl Expect {
 }
 
 impl Counts {
-    pub fn check(&self, found: &Account) -> Result<(), String> {
+    /// `kept` is how many rows wait in the quarantine, of all tables.
+    pub fn check(&self, found: &Account, kept: u64) -> Result<(), String> {
         for (name, expected) in &self.0 {
             let value = match name.as_str() {
                 "read" => found.read,
@@ -204,6 +208,7 @@ impl Counts {
                 "filtered" => found.filtered,
                 "duplicate" => found.duplicate,
                 "late" => found.late,
+                "kept" => kept,
                 "quarantined" => found.quarantined,
                 other => return Err(format!("the ledger has no \"{other}\"")),
             };

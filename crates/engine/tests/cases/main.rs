@@ -4,9 +4,12 @@
 //! a run for every row (of many rows, every third or so); straight, with all input at once; all of it at several parallelisms and cuts; and over history, as a
 //! batch. All must give what the case says. See `SOURCE.md` for where cases come from and how they are written.
 //!
+//! `own` has cases of ours, for what no other system has; `random` makes input up.
+//!
 //! `WATERSHED_CASE=tumble` runs the cases whose name holds the word. `WATERSHED_BLESS=1` writes the table of cases anew.
 
 mod case;
+mod random;
 mod table;
 mod world;
 
@@ -67,7 +70,7 @@ fn in_steps(case: &Case, cut: Cut, rows_a_run: usize, change: bool) -> Result<()
                 };
                 expect.check(&found)?;
             }
-            Step::Ledger { table, account } => account.check(&world.account(table)?)?,
+            Step::Ledger { table, account } => account.check(&world.account(table)?, world.kept())?,
         }
     }
     world.balances()
@@ -87,7 +90,7 @@ fn straight(case: &Case, cut: Cut) -> Result<(), String> {
     }
     for step in case.steps.iter().skip(case.last_input()) {
         if let Step::Ledger { table, account } = step {
-            account.check(&world.account(table)?)?;
+            account.check(&world.account(table)?, world.kept())?;
         }
     }
     world.balances()
@@ -192,6 +195,11 @@ fn watermarks_sessions_and_repeats_as_spark_tests_them() {
 #[test]
 fn joins_and_ranks_as_risingwave_tests_them() {
     prove_all("risingwave");
+}
+
+#[test]
+fn what_our_own_clauses_promise() {
+    prove_all("own");
 }
 
 #[test]

@@ -7,14 +7,15 @@ use crate::case::{Case, read_all};
 use crate::{batch_of, unavailable};
 
 /// The folders of cases, and what the page calls them.
-pub const FAMILIES: [(&str, &str); 4] = [("flink", "Apache Flink"), ("spark", "Apache Spark"), ("risingwave", "RisingWave"), ("nexmark", "Nexmark over 110 fixed rows")];
+pub const FAMILIES: [(&str, &str); 5] =
+    [("flink", "Apache Flink"), ("spark", "Apache Spark"), ("risingwave", "RisingWave"), ("nexmark", "Nexmark over 110 fixed rows"), ("own", "Our own clauses")];
 
 const HEAD: &str = "# Cases of other systems
 
 Worked cases of Apache Flink, Apache Spark and RisingWave, and the queries of Nexmark with their full results, restated in
 Watershed's SQL. Each is run in steps, with a restart after every step and after every row; straight; at several
 parallelisms; in large and in the smallest ticks; and, where history has such a result, as a batch: always with the same
-outcome. The files are in `crates/engine/tests/cases`; this page is written by their test.
+outcome. Cases of our own stand last, for what the others do not show. The files are in `crates/engine/tests/cases`; this page is written by their test.
 
 *passes*: the same input gives the same result. *differs by rule*: our rule is another one, and the case proves ours.
 *not available*: this version refuses it, or has no counterpart.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use watershed_engine::checkpoint::{Checkpoint, KeepStaged, Store};
 use watershed_engine::plan::{DELETED, Plan, Rounds, SinkPlan, SourceHistory, SourcePlan, StaticLoader, TablePlan, batch, bind};
 use watershed_engine::run::{Adapters, Config, SinkTarget, start};
-use watershed_ports::{CommitOutcome, Delivered, Lag, ManualClock, Polled, RawChunk, Sink, SinkWriter, Source, Staged, Target};
+use watershed_ports::{Clock, CommitOutcome, Delivered, Lag, ManualClock, Polled, RawChunk, Sink, SinkWriter, Source, Staged, Target};
 use watershed_protocol::Account;
 use watershed_sql::{SqlFile, StaticDef, parse_project};
 use watershed_types::{Epoch, Error, Generation, Positions, Result};
@@ -131,8 +131,12 @@ impl<'c> World<'c> {
             owner: "test".to_owned(),
             started: Instant::now(),
         };
+        let clock: Arc<dyn Clock> = match self.case.clock {
+            None => Arc::new(ManualClock::at(NOW)),
+            Some(_) => Arc::new(Passing(AtomicI64::new(NOW))),
+        };
         let adapters = OutsideAdapters { outside: Arc::clone(&self.outside), slice: cut.slice };
-        let run = plan(self.case).and_then(|plan| start(plan, config, self.store.clone(), &adapters, Arc::new(NoStatics), Arc::new(ManualClock::at(NOW)))?.join());
+        let run = plan(self.case).and_then(|plan| start(plan, config, self.store.clone(), &adapters, Arc::new(NoStatics), clock)?.join());
         run.map(drop).map_err(|error| error.report())
     }
 
@@ -176,6 +180,11 @@ impl<'c> World<'c> {
         Ok(checkpoint.ledger().map_err(|error| error.report())?.into_iter().map(|row| (row.table_name, row.account)).collect())
     }
 
+    /// Rows in the quarantine, of all tables.
+    pub fn kept(&self) -> u64 {
+        self.outside.places.lock().get("system.quarantine").map_or(0, |place| place.rows.iter().map(|batch| batch.num_rows() as u64).sum())
+    }
+
     /// Every row read is accounted for.
     pub fn balances(&self) -> std::result::Result<(), String> {
         match self.ledger()?.into_iter().find(|(_, account)| !account.balances()) {
@@ -216,6 +225,15 @@ fn changed(schema: &SchemaRef, batches: &[RecordBatch], key: &[usize]) -> Rows {
         }
     }
     Rows { names: as_text(schema, &[]).names, rows: held.into_values().collect() }
+}
+
+/// A clock on which a second passes whenever it is looked at.
+struct Passing(AtomicI64);
+
+impl Clock for Passing {
+    fn now_micros(&self) -> i64 {
+        self.0.fetch_add(1_000_000, Ordering::Relaxed)
+    }
 }
 
 struct LogSource {

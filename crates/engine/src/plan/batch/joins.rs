@@ -9,7 +9,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::{Column, Result, plan_err};
 use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{
-    Expr, FetchType, Join, JoinType, Limit, LogicalPlan, LogicalPlanBuilder, SkipType, Union, UserDefinedLogicalNodeCore, Window, WindowFrameUnits, cast, lit,
+    Expr, FetchType, Join, JoinType, Limit, LogicalPlan, LogicalPlanBuilder, SkipType, Union, UserDefinedLogicalNodeCore, Window, WindowFrameUnits, cast, lit, when,
 };
 
 use super::Lowering;
@@ -52,10 +52,11 @@ impl Lowering<'_> {
         let version = join.right.schema().iter().find(|(_, field)| matches!(field.data_type(), DataType::Timestamp(_, _))).map(Column::from);
         let Some(version) = version else { return plan_err!("the versions of a temporal join have no event time") };
         let (nth, rank) = (self.name("row"), self.name("version"));
-        let rows = numbered(self.shown(&left)?, &nth, left.hidden())?;
+        let rows = numbered(left.plan.clone(), &nth, left.hidden())?;
+        let visible = all_columns(&rows).into_iter().filter(|c| !left.order.contains(&c.name)).map(Expr::Column).collect::<Vec<_>>();
+        let rows = LogicalPlanBuilder::from(rows).project(visible)?.build()?;
         let mut on: Vec<Expr> = join.on.iter().map(|(l, r)| l.clone().eq(r.clone())).collect();
         on.push(Expr::Column(version.clone()).lt_eq(Expr::Column(time)));
-        on.extend(join.filter.clone());
         let arrival: Vec<Expr> = right.hidden();
         let columns: Vec<Expr> = join.schema.iter().map(|found| Expr::Column(Column::from(found))).collect();
         let joined = LogicalPlanBuilder::from(rows).join_on(right.plan.clone(), JoinType::Left, on)?.build()?;
@@ -66,8 +67,21 @@ impl Lowering<'_> {
         if join.join_type == JoinType::Inner {
             plan = plan.filter(Expr::Column(version).is_not_null())?;
         }
-        let plan = plan.project(columns)?.build()?;
-        self.results(plan)
+        // A version that the further condition does not hold for is none; an earlier one does not take its place.
+        let plan = match &join.filter {
+            None => plan.project(columns)?,
+            Some(holds) if join.join_type == JoinType::Inner => plan.filter(holds.clone())?.project(columns)?,
+            Some(holds) => {
+                let left = join.left.schema().fields().len();
+                let mut kept = Vec::new();
+                for (nth, column) in columns.into_iter().enumerate() {
+                    let name = column.qualified_name();
+                    kept.push(if nth < left { column } else { when(holds.clone(), column).end()?.alias_qualified(name.0, name.1) });
+                }
+                plan.project(kept)?
+            }
+        };
+        self.results(plan.build()?)
     }
 
     /// `OVER`, with ties in the order of arrival.
