@@ -53,12 +53,23 @@ fn every_id_once(seen: &[(i32, u64)], sent: u64) {
     }
 }
 
+/// Tells threads to stop, however the block that holds it ends.
+struct Stopped<'a>(&'a AtomicBool);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn a_hundred_kills_show_a_committed_reader_every_row_once() {
     let mut dice = Dice::new(20_261_121);
     let project = project("kills");
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     let seen = std::thread::scope(|scope| {
+        // Also where an assertion fails: the scope waits for its threads.
+        let _stopped = Stopped(&stop);
         let sending = scope.spawn(|| {
             let sender = Sender::new();
             while !stop.load(Ordering::SeqCst) {
