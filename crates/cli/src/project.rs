@@ -84,6 +84,9 @@ pub struct EngineSettings {
     /// What state may take.
     #[serde(deserialize_with = "bytes")]
     pub memory: u64,
+    /// … and that of one operator.
+    #[serde(deserialize_with = "some_bytes")]
+    pub operator_memory: Option<u64>,
     /// How often tables are compacted and cleaned.
     #[serde(deserialize_with = "duration")]
     pub maintenance_interval: Duration,
@@ -105,6 +108,7 @@ impl Default for EngineSettings {
             parallelism: None,
             key_groups: 128,
             memory: 4 << 30,
+            operator_memory: None,
             maintenance_interval: Duration::from_secs(60),
             keep_staged_epochs: KeepStaged::default().epochs,
             keep_staged_bytes: KeepStaged::default().bytes,
@@ -257,6 +261,10 @@ fn bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Resu
         Size::Number(number) => Ok(number),
         Size::Text(text) => parse_bytes(&text).ok_or_else(|| serde::de::Error::custom(format!("\"{text}\" is not a size such as \"512MB\""))),
     }
+}
+
+fn some_bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<u64>, D::Error> {
+    bytes(deserializer).map(Some)
 }
 
 impl Project {

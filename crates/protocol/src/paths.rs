@@ -42,6 +42,13 @@ impl Paths {
     pub fn state(epoch: Epoch, generation: Generation, operator: &str) -> String {
         format!("{}/{:012}-g{}-{}.arrow", Self::STATE, epoch.0, generation.0, safe(operator))
     }
+    /// `state/000000000012-g7-<operator>-3.arrow`: a further file of a state that is too large for one.
+    pub fn state_part(epoch: Epoch, generation: Generation, operator: &str, part: usize) -> String {
+        match part {
+            0 => Self::state(epoch, generation, operator),
+            part => format!("{}/{:012}-g{}-{}-{part}.arrow", Self::STATE, epoch.0, generation.0, safe(operator)),
+        }
+    }
     /// `staged/000000000012-g7-<sink>-0.arrow`
     pub fn staged(epoch: Epoch, generation: Generation, sink: &str, number: usize) -> String {
         format!("{}/{:012}-g{}-{}-{number}.arrow", Self::STAGED, epoch.0, generation.0, safe(sink))

@@ -14,7 +14,7 @@ use watershed_protocol::{Claim, CommitRecord, DeliveryRecord, FORMAT, LedgerRow,
 use watershed_types::{Epoch, Error, Generation, Result};
 
 pub use kept::KeepStaged;
-pub use state::{encode_state, read_state, write_state};
+pub use state::{StateOf, encode_state, read_state, write_state};
 pub use store::Store;
 
 /// How many epochs of manifests and commit records are kept as single files.

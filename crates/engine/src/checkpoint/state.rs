@@ -10,24 +10,31 @@ use watershed_types::{Epoch, Error, Generation, Result};
 
 use super::Checkpoint;
 
+/// Where a snapshot, or a part of it, belongs.
+#[derive(Debug, Clone, Copy)]
+pub struct StateOf<'a> {
+    /// The epoch it is of.
+    pub epoch: Epoch,
+    /// Who writes it.
+    pub generation: Generation,
+    /// The operator.
+    pub operator: &'a str,
+    /// How many files of the same snapshot came before.
+    pub part: usize,
+    /// True if it is the whole state, or a part of that.
+    pub base: bool,
+}
+
 /// Writes an operator's snapshot; `None` if there is nothing in it.
-pub fn write_state(
-    checkpoint: &Checkpoint,
-    epoch: Epoch,
-    generation: Generation,
-    operator: &str,
-    batches: &[RecordBatch],
-    base: bool,
-    expires_at: Option<i64>,
-) -> Result<Option<StateFile>> {
+pub fn write_state(checkpoint: &Checkpoint, of: StateOf<'_>, batches: &[RecordBatch], expires_at: Option<i64>) -> Result<Option<StateFile>> {
     if batches.is_empty() {
         return Ok(None);
     }
-    let bytes = encode_state(operator, batches)?;
-    let path = Paths::state(epoch, generation, operator);
+    let bytes = encode_state(of.operator, batches)?;
+    let path = Paths::state_part(of.epoch, of.generation, of.operator, of.part);
     checkpoint.store.put(&path, &bytes)?;
     let rows = batches.iter().map(|b| b.num_rows() as u64).sum();
-    Ok(Some(StateFile { path, bytes: bytes.len() as u64, checksum: checksum(&bytes), rows, base, expires_at }))
+    Ok(Some(StateFile { path, bytes: bytes.len() as u64, checksum: checksum(&bytes), rows, base: of.base, expires_at }))
 }
 
 /// A snapshot's bytes: the same for the same batches.

@@ -29,7 +29,8 @@ use rayon::prelude::*;
 use watershed_types::Reason;
 
 use super::batch::{Refusal, StreamBatch, Tally, late_detail};
-use super::{Operator, Until};
+use super::store::StateFiles;
+use super::{Operator, Out, Until};
 use crate::run::{Stage, timed};
 
 /// One expression of GROUP BY.
@@ -250,22 +251,21 @@ impl Operator for WindowAggregate {
     }
 
     /// The windows that changed since the last snapshot, or all of them; and the event time after which none is needed.
-    fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
+    fn snapshot(&mut self, full: bool, out: Out<'_>) -> Result<Option<i64>> {
         let (spec, key_schema, schema) = (&self.spec, &self.key_schema, &self.snapshot_schema);
-        let mut batches = Vec::new();
         let mut expires = None;
         // I3: a window that changed in one shard is written from all of them.
         let changed: HashSet<WindowKey> = self.shards.iter().flatten().filter(|(_, set)| full || set.dirty).map(|(key, _)| *key).collect();
         for shard in &mut self.shards {
             for (key, set) in shard.iter_mut() {
                 if changed.contains(key) {
-                    batches.push(dump(spec, key_schema, schema, *key, set)?);
+                    out(dump(spec, key_schema, schema, *key, set)?)?;
                     set.dirty = false;
                     expires = expires.max(Some(key.0));
                 }
             }
         }
-        Ok((batches, expires))
+        Ok(expires)
     }
 
     /// What open windows would yield now.
@@ -274,10 +274,12 @@ impl Operator for WindowAggregate {
     }
 
     /// Takes the files of a snapshot, oldest first, and how far windows were emitted.
-    fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
+    fn restore(&mut self, files: &dyn StateFiles, emitted_to: Option<i64>, _: i64) -> Result<()> {
         self.emitted_to = emitted_to.unwrap_or(i64::MIN);
         let mut newest: HashMap<WindowKey, (usize, Vec<RecordBatch>)> = HashMap::new();
-        for (number, file) in files.iter().enumerate() {
+        let mut number = 0;
+        files.each(&mut |file| {
+            number += 1;
             for batch in file.iter().filter(|b| b.num_rows() > 0) {
                 let value = |name| Ok::<_, DataFusionError>(batch.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>()).ok_or_else(damaged)?.value(0));
                 let key = (value("window_end")?, value("window_start")?);
@@ -287,7 +289,8 @@ impl Operator for WindowAggregate {
                 }
                 entry.1.push(batch.clone());
             }
-        }
+            Ok(())
+        })?;
         let count = self.shards.len();
         for (key, (_, batches)) in newest {
             if key.0 <= self.emitted_to {

@@ -25,9 +25,10 @@ use watershed_types::Reason;
 use super::aggregate::{WindowBounds, new_accumulator};
 use super::batch::{DELETE, INSERT, Refusal, StreamBatch, Tally};
 use super::relation::{conform, relaxed};
-use super::store::{FOR_EVER, RowCodec, Store, snapshot_all};
+use super::scratch::Scratch;
+use super::store::{FOR_EVER, RowCodec, StateFiles, Store, shrink_all, snapshot_all};
 use super::windowed::why_late;
-use super::{Operator, OperatorSpec, Until};
+use super::{Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// When results are shown.
@@ -300,6 +301,7 @@ impl ChangeAggregate {
         if groups == 0 {
             return Ok(vec![]);
         }
+        touched.keys.iter().try_for_each(|key| self.store.fetch(key))?;
         let before: Vec<Option<(Arc<[u8]>, u32)>> = touched.keys.iter().map(|key| self.store.get(key).first().map(|e| (Arc::clone(&e.row), e.count))).collect();
         let merged: Vec<Arc<[u8]>> = match &self.states {
             None => vec![Arc::from([]); groups],
@@ -328,6 +330,7 @@ impl ChangeAggregate {
         if keys.is_empty() {
             return Ok(vec![]);
         }
+        keys.iter().try_for_each(|key| self.store.fetch(key))?;
         let now: Vec<Arc<[u8]>> = keys.iter().map(|key| self.store.get(key).first().map_or_else(|| Arc::from([]), |e| Arc::clone(&e.row))).collect();
         let appear = self.results(keys, &now)?;
         let early = matches!(self.spec.show, Show::Early(_));
@@ -335,6 +338,7 @@ impl ChangeAggregate {
             let Some((id, time, row)) = self.store.get(key).first().filter(|e| e.count != SHOWN).map(|e| (e.id, e.time, Arc::clone(&e.row))) else { continue };
             self.store.recount(key, id, |_| SHOWN);
             if early {
+                self.shown.fetch(key)?;
                 self.shown.set(key, time, 0, row);
             }
         }
@@ -421,12 +425,13 @@ impl Operator for ChangeAggregate {
                 self.shown_at = Some(until.now);
             }
             let due = self.due(mark, early);
+            due.iter().try_for_each(|key| self.shown.fetch(key))?;
             let before: Vec<Option<Arc<[u8]>>> = due.iter().map(|key| self.shown.get(key).first().map(|e| Arc::clone(&e.row))).collect();
             out.extend(self.show(&due, &before)?);
             if self.spec.window.is_some() && mark > self.emitted_to {
                 // I2.
-                let expired = self.store.expire(mark.min(FOR_EVER - 1));
-                self.shown.expire(mark.min(FOR_EVER - 1));
+                let expired = self.store.expire(mark.min(FOR_EVER - 1))?;
+                self.shown.expire(mark.min(FOR_EVER - 1))?;
                 self.evicted += expired.len() as u64;
                 let latest = expired.iter().map(|(_, entry)| entry.time).fold(self.emitted_to, i64::max);
                 self.emitted_to = if until.closing { latest } else { mark };
@@ -446,28 +451,40 @@ impl Operator for ChangeAggregate {
     fn evictions(&self) -> u64 {
         self.evicted
     }
-    fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
-        snapshot_all([&mut self.store, &mut self.shown], full)
+    fn spilled(&self) -> u64 {
+        self.store.spilled() + self.shown.spilled()
+    }
+    fn attach(&mut self, scratch: &Arc<Scratch>, limit: u64) {
+        self.store.attach(scratch, limit / 2);
+        self.shown.attach(scratch, limit / 2);
+    }
+    fn shrink(&mut self, to: u64) -> Result<()> {
+        shrink_all([&mut self.store, &mut self.shown], to)
+    }
+    fn snapshot(&mut self, full: bool, out: Out<'_>) -> Result<Option<i64>> {
+        snapshot_all([&mut self.store, &mut self.shown], full, out)
     }
     fn contents(&mut self) -> Result<Vec<RecordBatch>> {
-        let mut held: Vec<(Box<[u8]>, Arc<[u8]>)> = self.store.iter().flat_map(|(key, rows)| rows.iter().map(move |e| (key.into(), Arc::clone(&e.row)))).collect();
+        let mut held: Vec<(Box<[u8]>, Arc<[u8]>)> = Vec::new();
+        self.store.each(|key, rows| {
+            held.extend(rows.iter().map(|e| (key.into(), Arc::clone(&e.row))));
+            Ok(())
+        })?;
         held.sort();
         let (keys, states): (Vec<_>, Vec<_>) = held.into_iter().unzip();
         if keys.is_empty() { Ok(vec![]) } else { Ok(vec![self.results(&keys, &states)?]) }
     }
-    fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
+    fn restore(&mut self, files: &dyn StateFiles, emitted_to: Option<i64>, _: i64) -> Result<()> {
         self.emitted_to = emitted_to.unwrap_or(i64::MIN);
         self.store.restore(files, self.emitted_to)?;
         self.shown.restore(files, self.emitted_to)?;
         if self.spec.show != Show::OnChange {
             let lateness = self.spec.lateness;
-            let waiting: Vec<(i64, Box<[u8]>)> = self
-                .store
-                .iter()
-                .flat_map(|(key, rows)| rows.iter().map(move |e| (e, key)))
-                .filter(|(e, _)| e.count != SHOWN)
-                .map(|(e, key)| (e.time - lateness, key.into()))
-                .collect();
+            let mut waiting: Vec<(i64, Box<[u8]>)> = Vec::new();
+            self.store.each(|key, rows| {
+                waiting.extend(rows.iter().filter(|e| e.count != SHOWN).map(|e| (e.time - lateness, key.into())));
+                Ok(())
+            })?;
             for (end, key) in waiting {
                 self.wait(end, key);
             }

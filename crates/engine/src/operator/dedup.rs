@@ -13,7 +13,7 @@
 //! I4: a key has one hash, whatever else is in its chunk. Hashes are durable: how one is made never changes.
 //! I5: copies of a source row are judged one by one, and counted as one: it is a duplicate if no copy of it is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Int64Array, RecordBatch};
@@ -25,8 +25,10 @@ use watershed_types::Reason;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::batch::{Refusal, Rows, StreamBatch, Tally, late_detail};
+use super::scratch::{Area, Scratch};
+use super::store::StateFiles;
 use super::table128::Table128;
-use super::{Operator, Until};
+use super::{Operator, Out, Until};
 use crate::run::{Stage, timed};
 
 /// What to deduplicate by.
@@ -50,8 +52,23 @@ pub struct Dedup {
     pub spec: DedupSpec,
     key_groups: u32,
     shards: Vec<Shard>,
+    /// Where keys go that do not fit in memory, and how many bytes may be in memory while a snapshot is read.
+    scratch: Option<(Arc<Scratch>, u64)>,
+    /// Keys on disk, by bucket.
+    cold: BTreeMap<i64, Cold>,
     evicted: u64,
 }
+
+/// A bucket's keys on disk: group and hash, with the offset in the bucket.
+struct Cold {
+    keys: Area,
+    count: u64,
+}
+
+/// Bytes of a key on disk, with its offset.
+const COLD_KEY: u64 = 24;
+/// Keys of one batch of a snapshot.
+const BATCH: usize = 1 << 16;
 
 /// The key groups of one thread.
 #[derive(Default)]
@@ -78,7 +95,7 @@ impl Dedup {
         for group in 0..key_groups {
             shards[shard_of(group, key_groups, count)].groups.push(BTreeMap::new());
         }
-        Self { spec, key_groups, shards, evicted: 0 }
+        Self { spec, key_groups, shards, scratch: None, cold: BTreeMap::new(), evicted: 0 }
     }
 
     /// Drops late rows and repeats; the batches of one tick, in order.
@@ -88,6 +105,7 @@ impl Dedup {
         let prepared: Vec<Prepared> = batches.par_iter().map(|batch| timed(Stage::Dedup, || prepare(spec, key_groups, batch))).collect::<Result<_>>()?;
         let count = self.shards.len();
         let within = spec.within;
+        let cold = &self.cold;
         let repeats: Vec<Vec<(u32, u32)>> = self
             .shards
             .par_iter_mut()
@@ -101,7 +119,7 @@ impl Dedup {
                         for (number, batch) in prepared.iter().enumerate() {
                             for row in &batch.order[batch.starts[group] as usize..batch.starts[group + 1] as usize] {
                                 let (hash, time) = (batch.hashes[*row as usize], batch.times[*row as usize]);
-                                if accept(buckets, hash, time, within) {
+                                if accept(buckets, (cold, group as u32), hash, time, within)? {
                                     shard.fresh.push((hash, time));
                                 } else {
                                     repeats.push((number as u32, *row));
@@ -109,10 +127,10 @@ impl Dedup {
                             }
                         }
                     }
-                    repeats
+                    Ok(repeats)
                 })
             })
-            .collect();
+            .collect::<Result<_>>()?;
         let mut keep: Vec<Vec<bool>> = prepared.iter().map(|p| p.late.iter().map(|late| !late).collect()).collect();
         let mut repeats_in = vec![0u64; batches.len()];
         for (number, row) in repeats.into_iter().flatten() {
@@ -145,6 +163,35 @@ impl Dedup {
                 self.evicted += bucket.remove().len() as u64;
             }
         }
+        while let Some(bucket) = self.cold.first_entry() {
+            if (*bucket.key() + 2).saturating_mul(within) > watermark {
+                break;
+            }
+            self.evicted += bucket.remove().count;
+        }
+    }
+
+    /// Puts a bucket's keys on disk, in the order of group and hash.
+    fn freeze(&mut self, bucket: i64) -> Result<()> {
+        let Some((scratch, _)) = &self.scratch else { return Ok(()) };
+        let (key_groups, shards) = (self.key_groups, self.shards.len());
+        let mut taken = Vec::new();
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            let first = first_group(index, key_groups, shards);
+            taken.extend(shard.groups.iter_mut().zip(first..).filter_map(|(buckets, group)| Some((group, buckets.remove(&bucket)?))));
+        }
+        let count: u64 = taken.iter().map(|(_, table)| table.len() as u64).sum();
+        let cold = match self.cold.entry(bucket) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Cold { keys: Area::new(scratch)?, count: 0 }),
+        };
+        cold.keys.load(taken.into_iter().flat_map(|(group, table)| {
+            let mut keys: Vec<_> = table.iter().collect();
+            keys.sort_unstable_by_key(|(hash, _)| *hash);
+            keys.into_iter().map(move |(hash, offset)| (cold_name(group, hash).to_vec(), Some(offset.to_be_bytes().to_vec())))
+        }))?;
+        cold.count += count;
+        Ok(())
     }
 
     fn tables(&self) -> impl Iterator<Item = &Table128> {
@@ -172,9 +219,9 @@ impl Operator for Dedup {
     }
     /// Keys held.
     fn rows(&self) -> u64 {
-        self.tables().map(|t| t.len() as u64).sum()
+        self.tables().map(|t| t.len() as u64).sum::<u64>() + self.cold.values().map(|cold| cold.count).sum::<u64>()
     }
-    /// Bytes held, all included.
+    /// Bytes held in memory, all included.
     fn bytes(&self) -> u64 {
         let fresh: usize = self.shards.iter().map(|s| s.fresh.capacity() * size_of::<((u64, u64), i64)>()).sum();
         self.tables().map(|t| t.bytes() as u64 + 96).sum::<u64>() + fresh as u64
@@ -184,38 +231,88 @@ impl Operator for Dedup {
         self.evicted
     }
 
+    fn spilled(&self) -> u64 {
+        self.cold.values().map(|cold| cold.count * COLD_KEY).sum()
+    }
+    fn attach(&mut self, scratch: &Arc<Scratch>, limit: u64) {
+        self.scratch = Some((Arc::clone(scratch), limit));
+    }
+    /// The oldest keys first.
+    fn shrink(&mut self, to: u64) -> Result<()> {
+        let buckets: BTreeSet<i64> = self.shards.iter().flat_map(|s| &s.groups).flat_map(BTreeMap::keys).copied().collect();
+        for bucket in buckets {
+            if self.bytes() <= to {
+                break;
+            }
+            self.freeze(bucket)?;
+        }
+        Ok(())
+    }
+
     /// The keys added since the last snapshot, or all of them; and the event time after which none is needed.
-    fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
+    fn snapshot(&mut self, full: bool, out: Out<'_>) -> Result<Option<i64>> {
         let within = self.spec.within;
-        let mut keys = Vec::new();
+        let (mut keys, mut latest) = (Vec::with_capacity(BATCH), None);
+        let mut give = |key: ((u64, u64), i64)| {
+            latest = latest.max(Some(expires(key.1, within)));
+            keys.push(key);
+            if keys.len() < BATCH {
+                return Ok(());
+            }
+            let batch = to_batch(&keys);
+            keys.clear();
+            out(batch?)
+        };
         if full {
-            for shard in &self.shards {
-                for (bucket, table) in shard.groups.iter().flatten() {
-                    keys.extend(table.iter().map(|(key, value)| (key, bucket * within + unscale(value, within))));
-                }
+            for (bucket, table) in self.shards.iter().flat_map(|shard| shard.groups.iter().flatten()) {
+                table.iter().try_for_each(|(hash, offset)| give((hash, bucket * within + unscale(offset, within))))?;
+            }
+            for (bucket, cold) in &self.cold {
+                cold.keys.each(None, |name, offset| {
+                    let (hash, offset) = read_cold(name, offset)?;
+                    give((hash, bucket * within + unscale(offset, within)))
+                })?;
             }
         } else {
-            keys.extend(self.shards.iter().flat_map(|s| s.fresh.iter().copied()));
+            self.shards.iter().flat_map(|shard| shard.fresh.iter().copied()).try_for_each(&mut give)?;
         }
         for shard in &mut self.shards {
             shard.fresh = Vec::new();
         }
-        let expires = keys.iter().map(|(_, time)| expires(*time, within)).max();
-        let batches = keys.chunks(1 << 16).map(to_batch).collect::<Result<_>>()?;
-        Ok((batches, expires))
+        if !keys.is_empty() {
+            out(to_batch(&keys)?)?;
+        }
+        Ok(latest)
     }
 
     fn contents(&mut self) -> Result<Vec<RecordBatch>> {
-        self.snapshot(true).map(|(batches, _)| batches)
+        let mut batches = Vec::new();
+        self.snapshot(true, &mut |batch| {
+            batches.push(batch);
+            Ok(())
+        })?;
+        Ok(batches)
     }
 
     /// Takes the files of a snapshot. Keys that `watermark` has passed are left out.
-    fn restore(&mut self, files: &[Vec<RecordBatch>], _: Option<i64>, watermark: i64) -> Result<()> {
+    fn restore(&mut self, files: &dyn StateFiles, _: Option<i64>, watermark: i64) -> Result<()> {
+        files.each(&mut |file| {
+            self.take_snapshot(file, watermark)?;
+            match self.scratch.as_ref().filter(|(_, limit)| self.bytes() > *limit) {
+                Some((_, limit)) => self.shrink(limit / 2),
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+impl Dedup {
+    fn take_snapshot(&mut self, file: &[RecordBatch], watermark: i64) -> Result<()> {
         let damaged = || DataFusionError::Internal("a dedup snapshot has other columns than this version writes".to_owned());
         let (key_groups, count, within) = (self.key_groups, self.shards.len(), self.spec.within);
         type Entry = (u32, (u64, u64), i64);
         let mut of_shard: Vec<Vec<Entry>> = vec![Vec::new(); count];
-        for batch in files.iter().flatten() {
+        for batch in file {
             let keys = batch.column_by_name("key").and_then(|c| c.as_fixed_size_binary_opt()).ok_or_else(damaged)?;
             let times = batch.column_by_name("event_time").and_then(|c| c.as_primitive_opt::<arrow::datatypes::Int64Type>()).ok_or_else(damaged)?;
             for row in 0..batch.num_rows() {
@@ -243,6 +340,24 @@ impl Operator for Dedup {
         });
         Ok(())
     }
+}
+
+/// A key's name on disk: names sort by group, so that a bucket is written group by group.
+fn cold_name(group: u32, hash: (u64, u64)) -> [u8; 20] {
+    let mut name = [0; 20];
+    name[..4].copy_from_slice(&group.to_be_bytes());
+    name[4..12].copy_from_slice(&hash.0.to_be_bytes());
+    name[12..].copy_from_slice(&hash.1.to_be_bytes());
+    name
+}
+
+fn read_cold(name: &[u8], offset: &[u8]) -> Result<((u64, u64), u32)> {
+    let damaged = || DataFusionError::Internal("a key that was put on disk came back in another form".to_owned());
+    let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).map_err(|_| damaged());
+    if name.len() != 20 {
+        return Err(damaged());
+    }
+    Ok(((number(&name[4..12])?, number(&name[12..])?), offset.try_into().map(u32::from_be_bytes).map_err(|_| damaged())?))
 }
 
 /// The watermark at which an entry's bucket is dropped.
@@ -278,20 +393,26 @@ fn late_refusal(batch: &StreamBatch, row: usize, time: i64) -> Refusal {
     Refusal::of(batch, row, Reason::Late, detail)
 }
 
-/// True, and remembered, if no accepted row of this key is within the interval.
-fn accept(buckets: &mut BTreeMap<i64, Table128>, hash: (u64, u64), time: i64, within: i64) -> bool {
+/// True, and remembered, if no accepted row of this key is within the interval. `cold` is what is on disk, and the key's group.
+fn accept(buckets: &mut BTreeMap<i64, Table128>, cold: (&BTreeMap<i64, Cold>, u32), hash: (u64, u64), time: i64, within: i64) -> Result<bool> {
     let bucket = time.div_euclid(within);
     let scaled = scale(time - bucket * within, within);
-    if buckets.get(&(bucket - 1)).and_then(|before| before.get(hash)).is_some_and(|first| {
-        // Both are offsets in their buckets: less than an interval apart if ours is the smaller.
-        scaled < first
-    }) {
-        return false;
+    let on_disk = |bucket: i64| match cold.0.get(&bucket) {
+        Some(area) => area.keys.get(&cold_name(cold.1, hash))?.map(|offset| Ok(read_cold(&[0; 20], &offset)?.1)).transpose(),
+        None => Ok(None),
+    };
+    let held = |bucket: i64| match buckets.get(&bucket).and_then(|table| table.get(hash)) {
+        None => on_disk(bucket),
+        found => Ok::<_, DataFusionError>(found),
+    };
+    // Both are offsets in their buckets: less than an interval apart if ours is the smaller.
+    if held(bucket - 1)?.is_some_and(|first| scaled < first) || held(bucket + 1)?.is_some_and(|first| scaled > first) {
+        return Ok(false);
     }
-    if buckets.get(&(bucket + 1)).and_then(|after| after.get(hash)).is_some_and(|first| scaled > first) {
-        return false;
+    if !cold.0.is_empty() && on_disk(bucket)?.is_some() {
+        return Ok(false);
     }
-    match buckets.get_mut(&bucket) {
+    Ok(match buckets.get_mut(&bucket) {
         Some(table) => table.insert(hash, scaled),
         None => {
             // A new interval will hold about as many keys as the last one: half of that at once saves growing.
@@ -300,7 +421,7 @@ fn accept(buckets: &mut BTreeMap<i64, Table128>, hash: (u64, u64), time: i64, wi
             table.reserve(expected);
             table.insert(hash, scaled)
         }
-    }
+    })
 }
 
 /// An offset in a bucket as 32 bits: exact for intervals up to 71 minutes, else to `within / 2^32`.
@@ -409,14 +530,16 @@ mod tests {
     #[test]
     fn the_interval_is_exact_whatever_the_buckets() {
         let mut buckets = BTreeMap::new();
+        let nothing = BTreeMap::new();
+        let mut accept = |key, time, within| accept(&mut buckets, (&nothing, 0), key, time, within).expect("nothing is read");
         let key = (7, 7);
-        assert!(accept(&mut buckets, key, 1_000, 600));
-        assert!(!accept(&mut buckets, key, 1_599, 600), "less than the interval after");
-        assert!(!accept(&mut buckets, key, 401, 600), "less than the interval before");
-        assert!(accept(&mut buckets, key, 1_600, 600), "a repeat does not extend it");
-        assert!(accept(&mut buckets, key, 400, 600));
-        assert!(!accept(&mut buckets, key, 2_199, 600));
-        assert!(accept(&mut buckets, key, -1_000, 600));
+        assert!(accept(key, 1_000, 600));
+        assert!(!accept(key, 1_599, 600), "less than the interval after");
+        assert!(!accept(key, 401, 600), "less than the interval before");
+        assert!(accept(key, 1_600, 600), "a repeat does not extend it");
+        assert!(accept(key, 400, 600));
+        assert!(!accept(key, 2_199, 600));
+        assert!(accept(key, -1_000, 600));
     }
 
     #[test]

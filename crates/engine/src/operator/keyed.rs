@@ -21,8 +21,9 @@ use hashbrown::HashMap;
 
 use super::batch::{DELETE, INSERT, StreamBatch, Tally};
 use super::relation::{Relation, conform, relaxed};
-use super::store::{FOR_EVER, RowCodec, Store, contents, snapshot_all};
-use super::{Operator, OperatorSpec, Until};
+use super::scratch::Scratch;
+use super::store::{FOR_EVER, RowCodec, StateFiles, Store, contents, snapshot_all};
+use super::{Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// What to run for each key.
@@ -101,6 +102,7 @@ impl Keyed {
         for row in 0..count {
             let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
             if !before.contains_key(key) {
+                self.store.fetch(key)?;
                 before.insert(key.into(), held(&self.store, key));
             }
             match batch.change(row) {
@@ -223,13 +225,22 @@ impl Operator for Keyed {
     fn evictions(&self) -> u64 {
         self.evicted
     }
-    fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
-        snapshot_all([&mut self.store], full)
+    fn spilled(&self) -> u64 {
+        self.store.spilled()
+    }
+    fn attach(&mut self, scratch: &Arc<Scratch>, limit: u64) {
+        self.store.attach(scratch, limit);
+    }
+    fn shrink(&mut self, to: u64) -> Result<()> {
+        self.store.shrink(to)
+    }
+    fn snapshot(&mut self, full: bool, out: Out<'_>) -> Result<Option<i64>> {
+        snapshot_all([&mut self.store], full, out)
     }
     fn contents(&mut self) -> Result<Vec<RecordBatch>> {
         contents(&self.store, &self.rows, self.spec.relation.slots()[0].columns()).map(|batch| batch.into_iter().collect())
     }
-    fn restore(&mut self, files: &[Vec<RecordBatch>], _: Option<i64>, _: i64) -> Result<()> {
+    fn restore(&mut self, files: &dyn StateFiles, _: Option<i64>, _: i64) -> Result<()> {
         self.store.restore(files, i64::MIN)
     }
 }

@@ -17,6 +17,7 @@ mod keyed;
 mod lookup;
 mod over;
 mod relation;
+mod scratch;
 mod session;
 mod store;
 mod stream_join;
@@ -45,7 +46,9 @@ pub use keyed::KeyedSpec;
 pub use lookup::{Lookup, LookupSpec};
 pub use over::{Ahead, History, OverSpec};
 pub use relation::{Relation, Slot, number_field};
+pub use scratch::Scratch;
 pub use session::SessionSpec;
+pub use store::StateFiles;
 pub use stream_join::{StreamJoinSpec, TimeBounds};
 pub use temporal::TemporalSpec;
 pub use union::UnionSpec;
@@ -94,6 +97,9 @@ impl Until {
     }
 }
 
+/// Where a snapshot goes, batch by batch.
+pub type Out<'a> = &'a mut dyn FnMut(RecordBatch) -> Result<()>;
+
 /// A stateful operator, planned.
 pub trait OperatorSpec: Send + Sync {
     /// Its name in state: what it was called when its state was written.
@@ -134,12 +140,22 @@ pub trait Operator: Send {
     fn bytes(&self) -> u64;
     /// Rows of state given up since the start.
     fn evictions(&self) -> u64;
-    /// What changed since the last snapshot, or all of it; and the event time after which none of it is needed, if there is one.
-    fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)>;
+    /// Bytes of state on disk, because there was no room in memory.
+    fn spilled(&self) -> u64 {
+        0
+    }
+    /// Lets state go to disk when [`Operator::shrink`] says so; by itself while it is restored, above `limit` bytes.
+    fn attach(&mut self, _scratch: &Arc<Scratch>, _limit: u64) {}
+    /// Puts state on disk until it takes no more than so many bytes of memory, as far as it can. Between ticks.
+    fn shrink(&mut self, _to: u64) -> Result<()> {
+        Ok(())
+    }
+    /// Gives out what changed since the last snapshot, or all of it; the event time after which none of it is needed, if there is one.
+    fn snapshot(&mut self, full: bool, out: Out<'_>) -> Result<Option<i64>>;
     /// What it holds, for people. May change the operator: for a copy that was restored to be looked at.
     fn contents(&mut self) -> Result<Vec<RecordBatch>>;
     /// Takes the files of snapshots, oldest first, how far results were yielded, and the watermark of that time.
-    fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, watermark: i64) -> Result<()>;
+    fn restore(&mut self, files: &dyn StateFiles, emitted_to: Option<i64>, watermark: i64) -> Result<()>;
 }
 
 impl Step {

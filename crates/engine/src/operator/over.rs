@@ -19,9 +19,10 @@ use watershed_types::Reason;
 
 use super::batch::{Refusal, StreamBatch, Tally};
 use super::relation::{Relation, conform, relaxed};
-use super::store::{RowCodec, Store, contents, snapshot_all};
+use super::scratch::Scratch;
+use super::store::{RowCodec, StateFiles, Store, contents, snapshot_all};
 use super::windowed::why_late;
-use super::{Operator, OperatorSpec, Until};
+use super::{Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// How far back frames reach.
@@ -154,10 +155,13 @@ impl Over {
         }
         let mut latest = self.emitted_to;
         // At the end also rows whose frames were never completed come out.
-        let mut keys: Vec<Box<[u8]>> = match until.closing {
-            true => self.store.iter().filter(|(_, rows)| rows.iter().any(|e| e.count != OUT)).map(|(key, _)| key.into()).collect(),
-            false => Vec::new(),
-        };
+        let mut keys: Vec<Box<[u8]>> = Vec::new();
+        if until.closing {
+            self.store.each(|key, rows| {
+                keys.extend(rows.iter().any(|e| e.count != OUT).then(|| key.into()));
+                Ok(())
+            })?;
+        }
         while let Some(first) = self.waiting.first_entry() {
             if *first.key() > mark {
                 break;
@@ -173,6 +177,7 @@ impl Over {
         }
         let (mut settled, mut complete): (Vec<(u64, Arc<[u8]>)>, HashSet<u64>) = Default::default();
         for key in &keys {
+            self.store.fetch(key)?;
             let mut rows: Vec<_> = self.store.get(key).iter().filter(|e| e.time <= mark).map(|e| (e.time, e.id, e.count, Arc::clone(&e.row))).collect();
             rows.sort_by_key(|(time, id, _, _)| (*time, *id));
             let total = rows.len() as u64;
@@ -277,19 +282,30 @@ impl Operator for Over {
     fn evictions(&self) -> u64 {
         self.evicted
     }
-    fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
-        snapshot_all([&mut self.store], full)
+    fn spilled(&self) -> u64 {
+        self.store.spilled()
+    }
+    fn attach(&mut self, scratch: &Arc<Scratch>, limit: u64) {
+        self.store.attach(scratch, limit);
+    }
+    fn shrink(&mut self, to: u64) -> Result<()> {
+        self.store.shrink(to)
+    }
+    fn snapshot(&mut self, full: bool, out: Out<'_>) -> Result<Option<i64>> {
+        snapshot_all([&mut self.store], full, out)
     }
     fn contents(&mut self) -> Result<Vec<RecordBatch>> {
         contents(&self.store, &self.rows, self.spec.relation.slots()[0].columns()).map(|batch| batch.into_iter().collect())
     }
-    fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
+    fn restore(&mut self, files: &dyn StateFiles, emitted_to: Option<i64>, _: i64) -> Result<()> {
         self.emitted_to = emitted_to.unwrap_or(i64::MIN);
         self.store.restore(files, i64::MIN)?;
-        let waiting: Vec<(i64, Box<[u8]>)> = self.store.iter().flat_map(|(key, rows)| rows.iter().filter(|e| e.count != OUT).map(move |e| (e.time, key.into()))).collect();
-        for (time, key) in waiting {
-            self.waiting.entry(time).or_default().insert(key);
-        }
-        Ok(())
+        let waiting = &mut self.waiting;
+        self.store.each(|key, rows| {
+            for entry in rows.iter().filter(|e| e.count != OUT) {
+                waiting.entry(entry.time).or_default().insert(key.into());
+            }
+            Ok(())
+        })
     }
 }

@@ -20,9 +20,10 @@ use watershed_types::Reason;
 
 use super::batch::{Refusal, StreamBatch, Tally};
 use super::relation::{conform, relaxed};
-use super::store::{RowCodec, Store, contents, snapshot_all};
+use super::scratch::Scratch;
+use super::store::{RowCodec, StateFiles, Store, contents, snapshot_all};
 use super::windowed::why_late;
-use super::{Operator, OperatorSpec, Until};
+use super::{Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// What to find sessions in.
@@ -74,6 +75,9 @@ impl OperatorSpec for SessionSpec {
         }))
     }
 }
+
+/// Bytes that an open session takes beside its rows, about.
+const OPEN: u64 = 96;
 
 /// The first and the last event time of a session.
 type Span = (i64, i64);
@@ -177,6 +181,7 @@ impl Sessions {
         let (mut rows, mut starts, mut ends) = (Vec::new(), Vec::new(), Vec::new());
         for (end, start, key) in over {
             latest = latest.max(end);
+            self.store.fetch(&key)?;
             let mut session: Vec<_> =
                 self.store.get(&key).iter().filter(|entry| start <= entry.time && entry.time <= end - self.spec.gap).map(|e| (e.id, Arc::clone(&e.row))).collect();
             session.sort_by_key(|(id, _)| *id);
@@ -226,21 +231,34 @@ impl Operator for Sessions {
         self.store.rows()
     }
     fn bytes(&self) -> u64 {
-        self.store.bytes() + self.open.len() as u64 * 96
+        self.store.bytes() + self.open.len() as u64 * OPEN
     }
     fn evictions(&self) -> u64 {
         self.evicted
     }
-    fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
-        snapshot_all([&mut self.store], full)
+    fn spilled(&self) -> u64 {
+        self.store.spilled()
+    }
+    fn attach(&mut self, scratch: &Arc<Scratch>, limit: u64) {
+        self.store.attach(scratch, limit);
+    }
+    fn shrink(&mut self, to: u64) -> Result<()> {
+        self.store.shrink(to.saturating_sub(self.open.len() as u64 * OPEN))
+    }
+    fn snapshot(&mut self, full: bool, out: Out<'_>) -> Result<Option<i64>> {
+        snapshot_all([&mut self.store], full, out)
     }
     fn contents(&mut self) -> Result<Vec<RecordBatch>> {
         contents(&self.store, &self.rows, &self.spec.input).map(|batch| batch.into_iter().collect())
     }
-    fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
+    fn restore(&mut self, files: &dyn StateFiles, emitted_to: Option<i64>, _: i64) -> Result<()> {
         self.emitted_to = emitted_to.unwrap_or(i64::MIN);
         self.store.restore(files, i64::MIN)?;
-        let mut times: Vec<(u64, Box<[u8]>, i64, bool)> = self.store.iter().flat_map(|(key, rows)| rows.iter().map(move |e| (e.id, key.into(), e.time, e.count > 0))).collect();
+        let mut times: Vec<(u64, Box<[u8]>, i64, bool)> = Vec::new();
+        self.store.each(|key, rows| {
+            times.extend(rows.iter().map(|e| (e.id, key.into(), e.time, e.count > 0)));
+            Ok(())
+        })?;
         times.sort_unstable();
         for (_, key, time, edge) in times {
             self.note(&key, time, edge);

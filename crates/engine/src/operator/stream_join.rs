@@ -24,8 +24,9 @@ use watershed_types::Reason;
 
 use super::batch::{DELETE, INSERT, Refusal, StreamBatch, Tally, late_detail};
 use super::relation::{conform, relaxed};
-use super::store::{FOR_EVER, RowCodec, Store, contents, snapshot_all};
-use super::{Operator, OperatorSpec, Until};
+use super::scratch::Scratch;
+use super::store::{FOR_EVER, RowCodec, StateFiles, Store, contents, shrink_all, snapshot_all};
+use super::{Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// How far apart the event times of two rows that meet may be: `least <= left - right <= most`, microseconds.
@@ -187,6 +188,7 @@ impl StreamJoin {
             let mine: Arc<[u8]> = encoded.row(row).as_ref().into();
             let meets_any = self.spec.null_equal || key_columns.iter().all(|key| key.is_valid(row));
             if meets_any {
+                self.stores[other].fetch(keys.as_ref().map_or(&[], |keys| keys.row(row).data()))?;
                 for entry in self.stores[other].get(keys.as_ref().map_or(&[], |keys| keys.row(row).data())) {
                     let within = match (self.spec.bounds, &times) {
                         (Some(bounds), Some(times)) => {
@@ -247,6 +249,7 @@ impl StreamJoin {
                 }
                 self.stores[side].put(key, time, met, mine);
             } else {
+                self.stores[side].fetch(key)?;
                 self.stores[side].take(key, &mine);
                 if self.spec.counts(side) {
                     let shown = if met == 0 { !self.spec.is_semi() } else { self.spec.is_semi() };
@@ -368,7 +371,7 @@ impl StreamJoin {
         let mut latest = self.emitted_to;
         let mut singles = Vec::new();
         for side in 0..2 {
-            for (_, entry) in self.stores[side].expire(mark) {
+            for (_, entry) in self.stores[side].expire(mark)? {
                 self.evicted += 1;
                 latest = latest.max(entry.time);
                 if entry.count == 0 && self.spec.counts(side) && !self.spec.is_semi() && !self.spec.on_change {
@@ -413,8 +416,18 @@ impl Operator for StreamJoin {
     fn evictions(&self) -> u64 {
         self.evicted
     }
-    fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
-        snapshot_all(&mut self.stores, full)
+    fn spilled(&self) -> u64 {
+        self.stores.iter().map(Store::spilled).sum()
+    }
+    fn attach(&mut self, scratch: &Arc<Scratch>, limit: u64) {
+        let count = self.stores.len() as u64;
+        self.stores.iter_mut().for_each(|store| store.attach(scratch, limit / count));
+    }
+    fn shrink(&mut self, to: u64) -> Result<()> {
+        shrink_all(&mut self.stores, to)
+    }
+    fn snapshot(&mut self, full: bool, out: Out<'_>) -> Result<Option<i64>> {
+        snapshot_all(&mut self.stores, full, out)
     }
     fn contents(&mut self) -> Result<Vec<RecordBatch>> {
         let mut sides = Vec::new();
@@ -423,7 +436,7 @@ impl Operator for StreamJoin {
         }
         Ok(sides)
     }
-    fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
+    fn restore(&mut self, files: &dyn StateFiles, emitted_to: Option<i64>, _: i64) -> Result<()> {
         self.emitted_to = emitted_to.unwrap_or(i64::MIN);
         self.stores.iter_mut().try_for_each(|store| store.restore(files, self.emitted_to))
     }

@@ -21,9 +21,10 @@ use watershed_types::Reason;
 
 use super::batch::{DELETE, Refusal, StreamBatch, Tally};
 use super::relation::{conform, relaxed};
-use super::store::{FOR_EVER, RowCodec, Store, contents, snapshot_all};
+use super::scratch::Scratch;
+use super::store::{FOR_EVER, RowCodec, StateFiles, Store, contents, shrink_all, snapshot_all};
 use super::windowed::why_late;
-use super::{Operator, OperatorSpec, Until};
+use super::{Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// What to join and how.
@@ -145,6 +146,9 @@ impl Temporal {
                 tally.absorbed += 1;
             }
             let Some(key) = &keys[row] else { continue };
+            if times.is_none() || batch.change(row) == DELETE {
+                self.stores[VERSIONS].fetch(key)?;
+            }
             if batch.change(row) == DELETE {
                 self.stores[VERSIONS].take(key, rows.row(row).data());
                 continue;
@@ -190,6 +194,7 @@ impl Temporal {
                     self.stores[STREAM].put(&key, times[row], 0, mine);
                 }
                 None => {
+                    keys[row].iter().try_for_each(|key| self.stores[VERSIONS].fetch(key))?;
                     let versions: Vec<Arc<[u8]>> = keys[row].as_ref().map_or(vec![], |key| self.stores[VERSIONS].get(key).iter().map(|e| Arc::clone(&e.row)).collect());
                     if versions.is_empty() {
                         joined.push((mine, None));
@@ -203,20 +208,21 @@ impl Temporal {
     }
 
     /// Joins the rows that no version can still come for (I1), in the order of their times.
-    fn close(&mut self, until: Until, joined: &mut Vec<Joined>) {
+    fn close(&mut self, until: Until, joined: &mut Vec<Joined>) -> Result<()> {
         if self.spec.times.is_none() {
-            return;
+            return Ok(());
         }
         let mark = if until.closing { i64::MAX - 1 } else { until.watermark.saturating_sub(1) };
         if mark <= self.emitted_to {
-            return;
+            return Ok(());
         }
         let mut latest = self.emitted_to;
-        for (key, entry) in self.stores[STREAM].expire(mark) {
+        for (key, entry) in self.stores[STREAM].expire(mark)? {
             latest = latest.max(entry.time);
             self.evicted += 1;
             let version = match key.split_first() {
                 Some((1, key)) => {
+                    self.stores[VERSIONS].fetch(key)?;
                     let valid = self.stores[VERSIONS].get(key).iter().filter(|v| version_time(&v.row) <= entry.time);
                     valid.max_by_key(|v| (version_time(&v.row), v.id)).map(|v| Arc::clone(&v.row))
                 }
@@ -232,6 +238,7 @@ impl Temporal {
                 break;
             }
             for key in first.remove() {
+                self.stores[VERSIONS].fetch(&key)?;
                 let newest = self.stores[VERSIONS].get(&key).iter().map(|v| (version_time(&v.row), v.id)).filter(|(time, _)| *time <= mark).max();
                 if let Some(newest) = newest {
                     let had = self.stores[VERSIONS].rows();
@@ -240,6 +247,7 @@ impl Temporal {
                 }
             }
         }
+        Ok(())
     }
 
     fn results(&self, joined: Vec<Joined>) -> Result<Vec<StreamBatch>> {
@@ -309,7 +317,7 @@ impl Operator for Temporal {
             for batch in &inputs[STREAM] {
                 self.take_row(batch, &mut tallies[STREAM], &mut joined)?;
             }
-            self.close(until, &mut joined);
+            self.close(until, &mut joined)?;
             self.results(joined)
         })
     }
@@ -325,28 +333,44 @@ impl Operator for Temporal {
     fn evictions(&self) -> u64 {
         self.evicted
     }
-    fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
-        snapshot_all(&mut self.stores, full)
+    fn spilled(&self) -> u64 {
+        self.stores.iter().map(Store::spilled).sum()
+    }
+    fn attach(&mut self, scratch: &Arc<Scratch>, limit: u64) {
+        let count = self.stores.len() as u64;
+        self.stores.iter_mut().for_each(|store| store.attach(scratch, limit / count));
+    }
+    fn shrink(&mut self, to: u64) -> Result<()> {
+        shrink_all(&mut self.stores, to)
+    }
+    fn snapshot(&mut self, full: bool, out: Out<'_>) -> Result<Option<i64>> {
+        snapshot_all(&mut self.stores, full, out)
     }
     fn contents(&mut self) -> Result<Vec<RecordBatch>> {
         let mut sides: Vec<RecordBatch> = contents(&self.stores[STREAM], &self.rows[STREAM], &self.spec.columns[STREAM])?.into_iter().collect();
-        let versions: Vec<Arc<[u8]>> = self.stores[VERSIONS].iter().flat_map(|(_, rows)| rows.iter().map(|e| Arc::clone(&e.row))).collect();
+        let mut versions: Vec<Arc<[u8]>> = Vec::new();
+        self.stores[VERSIONS].each(|_, rows| {
+            versions.extend(rows.iter().map(|e| Arc::clone(&e.row)));
+            Ok(())
+        })?;
         if !versions.is_empty() {
             let columns = self.rows[VERSIONS].decode(versions.iter().map(|version| &version[8..]))?;
             sides.push(conform(&relaxed(&self.spec.columns[VERSIONS]), columns, versions.len())?);
         }
         Ok(sides)
     }
-    fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
+    fn restore(&mut self, files: &dyn StateFiles, emitted_to: Option<i64>, _: i64) -> Result<()> {
         self.emitted_to = emitted_to.unwrap_or(i64::MIN);
         self.stores[STREAM].restore(files, self.emitted_to)?;
         self.stores[VERSIONS].restore(files, i64::MIN)?;
         if self.spec.times.is_some() {
-            for (key, versions) in self.stores[VERSIONS].iter() {
+            let due = &mut self.due;
+            self.stores[VERSIONS].each(|key, versions| {
                 for version in versions {
-                    self.due.entry(version_time(&version.row)).or_default().insert(key.into());
+                    due.entry(version_time(&version.row)).or_default().insert(key.into());
                 }
-            }
+                Ok(())
+            })?;
         }
         Ok(())
     }

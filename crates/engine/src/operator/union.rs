@@ -6,7 +6,8 @@ use datafusion::common::Result;
 
 use super::batch::{StreamBatch, Tally};
 use super::relation::{conform, relaxed};
-use super::{Operator, OperatorSpec, Until};
+use super::store::StateFiles;
+use super::{Operator, OperatorSpec, Out, Until};
 
 /// What to put together.
 pub struct UnionSpec {
@@ -67,13 +68,13 @@ impl Operator for Union {
     fn evictions(&self) -> u64 {
         0
     }
-    fn snapshot(&mut self, _: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
-        Ok((vec![], None))
+    fn snapshot(&mut self, _: bool, _: Out<'_>) -> Result<Option<i64>> {
+        Ok(None)
     }
     fn contents(&mut self) -> Result<Vec<RecordBatch>> {
         Ok(vec![])
     }
-    fn restore(&mut self, _: &[Vec<RecordBatch>], _: Option<i64>, _: i64) -> Result<()> {
+    fn restore(&mut self, _: &dyn StateFiles, _: Option<i64>, _: i64) -> Result<()> {
         Ok(())
     }
 }

@@ -19,8 +19,9 @@ use watershed_types::Reason;
 
 use super::batch::{Refusal, StreamBatch, Tally, late_detail};
 use super::relation::{Relation, conform, relaxed};
-use super::store::{RowCodec, Store, contents, snapshot_all};
-use super::{Operator, OperatorSpec, Until};
+use super::scratch::Scratch;
+use super::store::{RowCodec, StateFiles, Store, contents, shrink_all, snapshot_all};
+use super::{Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// Where a row's window ends: `after` microseconds after the time in a column.
@@ -120,7 +121,7 @@ impl Windowed {
         let mut latest = self.emitted_to;
         let mut inputs = Vec::new();
         for (store, codec) in self.stores.iter_mut().zip(&self.codecs) {
-            let mut closed = store.expire(mark);
+            let mut closed = store.expire(mark)?;
             // I2.
             closed.sort_by_key(|(_, entry)| entry.id);
             latest = closed.iter().map(|(_, entry)| entry.time).fold(latest, i64::max);
@@ -187,8 +188,18 @@ impl Operator for Windowed {
     fn evictions(&self) -> u64 {
         self.evicted
     }
-    fn snapshot(&mut self, full: bool) -> Result<(Vec<RecordBatch>, Option<i64>)> {
-        snapshot_all(&mut self.stores, full)
+    fn spilled(&self) -> u64 {
+        self.stores.iter().map(Store::spilled).sum()
+    }
+    fn attach(&mut self, scratch: &Arc<Scratch>, limit: u64) {
+        let count = self.stores.len() as u64;
+        self.stores.iter_mut().for_each(|store| store.attach(scratch, limit / count));
+    }
+    fn shrink(&mut self, to: u64) -> Result<()> {
+        shrink_all(&mut self.stores, to)
+    }
+    fn snapshot(&mut self, full: bool, out: Out<'_>) -> Result<Option<i64>> {
+        snapshot_all(&mut self.stores, full, out)
     }
     fn contents(&mut self) -> Result<Vec<RecordBatch>> {
         let mut sides = Vec::new();
@@ -197,7 +208,7 @@ impl Operator for Windowed {
         }
         Ok(sides)
     }
-    fn restore(&mut self, files: &[Vec<RecordBatch>], emitted_to: Option<i64>, _: i64) -> Result<()> {
+    fn restore(&mut self, files: &dyn StateFiles, emitted_to: Option<i64>, _: i64) -> Result<()> {
         self.emitted_to = emitted_to.unwrap_or(i64::MIN);
         self.stores.iter_mut().try_for_each(|store| store.restore(files, self.emitted_to))
     }

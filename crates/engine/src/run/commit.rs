@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use watershed_ports::{Clock, CommitOutcome, Sink, Staged};
-use watershed_protocol::{CommitRecord, FORMAT, LedgerRow, Manifest, OperatorState, SinkReceipt, SourceProgress, TickRecord};
+use watershed_protocol::{CommitRecord, FORMAT, LedgerRow, Manifest, OperatorState, SinkReceipt, SourceProgress, StateFile, TickRecord};
 use watershed_types::{Certainty, Epoch, Error, Generation, Kind, Result};
 
 use super::figures;
@@ -26,10 +26,10 @@ use super::outside::{Landed, Outside, waiting};
 use super::patience::Patience;
 use super::spool::{Spool, Taken};
 use super::trace::{EpochTrace, Step, tell};
-use crate::checkpoint::{Checkpoint, KeepStaged, write_state};
+use crate::checkpoint::{Checkpoint, KeepStaged, StateOf, write_state};
 use crate::failpoint::reach;
 
-/// An operator's snapshot, still in memory.
+/// An operator's snapshot.
 pub struct Snapshot {
     /// The operator.
     pub operator: String,
@@ -37,7 +37,9 @@ pub struct Snapshot {
     pub fingerprint: String,
     /// Event time up to which results were emitted.
     pub emitted_to: Option<i64>,
-    /// The rows.
+    /// Files of it that are written already, of a state that does not fit in memory.
+    pub files: Vec<StateFile>,
+    /// The rows that are not written yet.
     pub batches: Vec<RecordBatch>,
     /// True if it is the whole state.
     pub base: bool,
@@ -228,7 +230,8 @@ impl Committer {
     }
 
     fn extend_chain(&mut self, epoch: Epoch, snapshot: &Snapshot) -> Result<()> {
-        let file = retry(|| write_state(&self.checkpoint, epoch, self.generation, &snapshot.operator, &snapshot.batches, snapshot.base, snapshot.expires_at))?;
+        let of = StateOf { epoch, generation: self.generation, operator: &snapshot.operator, part: snapshot.files.len(), base: snapshot.base };
+        let last = retry(|| write_state(&self.checkpoint, of, &snapshot.batches, snapshot.expires_at))?;
         let chain = self.chains.entry(snapshot.operator.clone()).or_default();
         chain.fingerprint.clone_from(&snapshot.fingerprint);
         chain.emitted_to = snapshot.emitted_to;
@@ -236,7 +239,8 @@ impl Committer {
             chain.files.clear();
         }
         chain.files.retain(|file| file.expires_at.is_none_or(|at| at > snapshot.expired_before));
-        chain.files.extend(file);
+        chain.files.extend(snapshot.files.iter().map(|file| StateFile { expires_at: snapshot.expires_at, ..file.clone() }));
+        chain.files.extend(last);
         Ok(())
     }
 }

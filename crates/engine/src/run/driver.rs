@@ -17,8 +17,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use watershed_ports::Clock;
 use watershed_protocol::{Account, LedgerRow, SinkReceipt, SourceProgress, TickRecord};
-use watershed_types::{Epoch, Error, PartitionPosition, Positions, Reason, Result};
+use watershed_types::{Epoch, Error, Generation, PartitionPosition, Positions, Reason, Result};
 
+use super::budget::Budget;
 use super::commit::{CommitJob, CommitThread, Committed, Snapshot};
 use super::consolidate::consolidate;
 use super::figures;
@@ -29,12 +30,14 @@ use super::live::Live;
 use super::observe::{Accepted, EpochReport, Observed, STAGE_LAKE, STAGE_PROCESSED, note_accepted};
 use super::outbox::Rejected;
 use super::patience::Patience;
+use super::pieces::Pieces;
 use super::quarantine;
 use super::recover::{Config, LiveSinks, positions_operator};
 use super::replay::{self, REPLAY_SOURCE};
 use super::status::{Meter, OperatorStatus, SharedStatus, SourceStatus};
 use super::table::{Segment, TableRun};
 use super::watermark::Watermarks;
+use crate::checkpoint::{Checkpoint, StateOf};
 use crate::failpoint::reach;
 use crate::operator::{Refusal, StreamBatch, Until};
 use crate::plan::{Input, Plan};
@@ -85,6 +88,8 @@ pub struct DriverParts {
     pub(super) replays: Positions,
     pub(super) epoch: Epoch,
     pub(super) watermark: Option<i64>,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) generation: Generation,
 }
 
 /// What a run did.
@@ -493,6 +498,8 @@ impl Driver {
             self.deliver(index, &delivered)?;
             outputs.push(delivered);
         }
+        let budget = self.budget();
+        budget.keep(&mut self.parts.tables)?;
         for (sink, target) in self.parts.live_sinks.values_mut().flatten() {
             self.parts.patience.attempt(sink, || target.tick())?;
             if let Some(oldest) = oldest {
@@ -716,38 +723,13 @@ impl Driver {
             entry.violations = table.broken().map(|(rule, count)| (rule.name.clone(), count)).collect();
             for operator in table.operators() {
                 let id = operator.id().to_owned();
-                let shown = OperatorStatus { rows: operator.rows(), bytes: operator.bytes(), evictions: operator.evictions() };
+                let shown = OperatorStatus { rows: operator.rows(), bytes: operator.bytes(), spilled: operator.spilled(), evictions: operator.evictions() };
                 metrics::gauge!("watershed_state_rows", "operator" => id.clone()).set(shown.rows as f64);
                 metrics::gauge!("watershed_state_bytes", "operator" => id.clone()).set(shown.bytes as f64);
+                metrics::gauge!("watershed_state_spilled_bytes", "operator" => id.clone()).set(shown.spilled as f64);
                 status.operators.insert(id, shown);
             }
         }
-    }
-
-    fn check_budget(&self) -> Result<()> {
-        let mut total = 0;
-        let mut largest = ("", 0);
-        for operator in self.parts.tables.iter().flat_map(TableRun::operators) {
-            let (id, bytes) = (operator.id(), operator.bytes());
-            total += bytes;
-            if bytes > largest.1 {
-                largest = (id, bytes);
-            }
-        }
-        if total > self.parts.config.memory {
-            return Err(Error::unavailable(
-                "RUN0023",
-                format!(
-                    "state takes {} MiB, and its budget is {} MiB; the largest operator is \"{}\" with {} MiB",
-                    total >> 20,
-                    self.parts.config.memory >> 20,
-                    largest.0,
-                    largest.1 >> 20
-                ),
-            )
-            .hint("Raise [engine] memory in watershed.toml, or let the operator remember less: a shorter WITHIN, smaller windows, fewer keys."));
-        }
-        Ok(())
     }
 
     /// Ends the open epoch and hands it to the commit thread.
@@ -756,7 +738,7 @@ impl Driver {
         self.hear_commits(true)?;
         figures::waited("commit", started);
         reach("before_seal");
-        self.check_budget()?;
+        self.budget().check(&self.parts.tables)?;
         for (sink, target) in self.parts.live_sinks.values_mut().flatten() {
             self.parts.patience.attempt(sink, || target.flush())?;
         }
@@ -812,6 +794,10 @@ impl Driver {
         Ok(())
     }
 
+    fn budget(&self) -> Budget {
+        Budget { memory: self.parts.config.memory, operator: self.parts.config.operator_memory }
+    }
+
     fn snapshots(&mut self) -> Result<Vec<Snapshot>> {
         let failed = |id: &str, e: datafusion::common::DataFusionError| Error::internal("RUN0024", format!("operator \"{id}\" cannot be snapshotted: {e}"));
         let mut snapshots = Vec::new();
@@ -822,10 +808,14 @@ impl Driver {
                 let (id, fingerprint, rows) = (operator.id().to_owned(), operator.fingerprint().to_owned(), operator.rows());
                 let growth = self.growth.entry(id.clone()).or_default();
                 let base = !growth.based || growth.files >= DELTAS_AT_MOST || (growth.files >= DELTAS_BEFORE_BASE && growth.rows >= rows);
-                let (batches, expires_at) = operator.snapshot(base).map_err(|e| failed(&id, e))?;
-                let written: u64 = batches.iter().map(|b| b.num_rows() as u64).sum();
+                let of = StateOf { epoch: self.open.number, generation: self.parts.generation, operator: &id, part: 0, base };
+                let mut pieces = Pieces::new(&self.parts.checkpoint, of, operator.spilled() > 0);
+                let taken = operator.snapshot(base, &mut |batch| pieces.take(batch));
+                pieces.failure()?;
+                let expires_at = taken.map_err(|e| failed(&id, e))?;
+                let (files, batches, written) = (pieces.files, pieces.batches, pieces.rows);
                 *growth = if base { Growth { files: 0, rows: 0, based: true } } else { Growth { files: growth.files + 1, rows: growth.rows + written, based: true } };
-                snapshots.push(Snapshot { operator: id, fingerprint, emitted_to: operator.emitted_to(), batches, base, expires_at, expired_before });
+                snapshots.push(Snapshot { operator: id, fingerprint, emitted_to: operator.emitted_to(), files, batches, base, expires_at, expired_before });
             }
         }
         for source in &mut self.parts.sources {
@@ -979,6 +969,7 @@ fn positions_snapshot(source: &str, positions: &Positions, base: bool) -> Result
         operator: positions_operator(source),
         fingerprint: "positions".to_owned(),
         emitted_to: None,
+        files: vec![],
         batches: vec![batch],
         base,
         expires_at: None,

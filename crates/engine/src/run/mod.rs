@@ -8,6 +8,7 @@
 //!                                             └── live outputs       ┘
 //! ```
 
+mod budget;
 mod commit;
 mod consolidate;
 mod driver;
@@ -22,6 +23,7 @@ mod observe;
 mod outbox;
 mod outside;
 mod patience;
+mod pieces;
 mod quarantine;
 mod recover;
 mod replay;

@@ -1,5 +1,6 @@
 //! Start: fence, read progress, finish what was prepared, load state, go to the positions, run.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,9 +11,10 @@ use std::time::{Duration, Instant};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, UInt64Type};
 use watershed_ports::{Clock, RefusedRow, Sink, Source, Target};
-use watershed_protocol::{DeliveryRecord, FORMAT, Found, Manifest, OperatorState, Verdict, decide};
+use watershed_protocol::{DeliveryRecord, FORMAT, Found, Manifest, OperatorState, StateFile, Verdict, decide};
 use watershed_types::{Epoch, Error, Generation, PartitionPosition, Positions, Result};
 
+use super::budget::Budget;
 use super::commit::{CommitThread, Committer, Destination, Destinations, deliver, finish, owed};
 use super::driver::{Driver, DriverParts, Outcome, SourceRun};
 use super::flow::Flow;
@@ -31,7 +33,7 @@ use super::status::{SharedStatus, Status};
 use super::table::{Segment, TableRun};
 use super::watermark::Watermarks;
 use crate::checkpoint::{Checkpoint, KeepStaged, Store, read_state};
-use crate::operator::Step;
+use crate::operator::{Scratch, StateFiles, Step};
 use crate::plan::{Input, Plan, SinkPlan, SourcePlan, StaticLoader, TablePlan};
 
 /// How long a start, or a run that ends by itself, waits for an outside target.
@@ -60,6 +62,8 @@ pub struct Config {
     pub key_groups: u32,
     /// State may take this much, bytes.
     pub memory: u64,
+    /// … and that of one operator this much.
+    pub operator_memory: Option<u64>,
     /// Take what there is and stop.
     pub once: bool,
     /// With `once`: close every window.
@@ -324,6 +328,8 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
         intake_stop,
         maintenance: Some(maintenance),
         replays,
+        checkpoint,
+        generation,
         epoch: last.as_ref().map_or(Epoch::ZERO, |m| m.epoch),
         watermark: last.as_ref().and_then(|m| m.watermark),
     });
@@ -426,6 +432,8 @@ fn give_what_is_owed(
 
 fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>, last: Option<&Manifest>) -> Result<Vec<TableRun>> {
     let mut tables = Vec::new();
+    let budget = Budget { memory: config.memory, operator: config.operator_memory };
+    let scratch = Scratch::new(config.work.join("spill"), budget.cache());
     for index in 0..plan.tables.len() {
         let inputs = &plan.tables[index].inputs;
         let schema = match inputs.first() {
@@ -435,6 +443,7 @@ fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chain
         };
         let watermark = restored_watermark(plan, index, last);
         let mut table = TableRun::new(&mut plan.tables[index], schema, checkpoint.metadata.key_groups, config.parallelism)?;
+        budget.attach(&mut table.segments, &scratch);
         for segment in &mut table.segments {
             restore(segment, config.rebuild, checkpoint, chains, watermark)?;
         }
@@ -467,11 +476,37 @@ fn restore(segment: &mut Segment, rebuild: bool, checkpoint: &Checkpoint, chains
         return Err(Error::invalid("RUN0019", format!("operator \"{id}\" has changed, and its state does not fit it any more (was: {}; is: {fingerprint})", chain.fingerprint))
             .hint("Undo the change, or run once with --rebuild to start this operator without its state."));
     }
-    let files = chain.files.iter().map(|file| read_state(checkpoint, file)).collect::<Result<Vec<_>>>()?;
+    let files = ChainFiles { checkpoint, files: &chain.files, failed: RefCell::new(None) };
     let unfit = |e: datafusion::common::DataFusionError| {
         Error::corrupt("RUN0020", format!("the state of operator \"{id}\" cannot be loaded: {e}")).hint("Run once with --rebuild to start this operator without its state.")
     };
-    operator.restore(&files, chain.emitted_to, watermark).map_err(unfit)
+    let restored = operator.restore(&files, chain.emitted_to, watermark);
+    files.failed.take().map_or(Ok(()), Err)?;
+    restored.map_err(unfit)
+}
+
+/// A chain's files, one in memory at a time.
+struct ChainFiles<'a> {
+    checkpoint: &'a Checkpoint,
+    files: &'a [StateFile],
+    /// Why one could not be read.
+    failed: RefCell<Option<Error>>,
+}
+
+impl StateFiles for ChainFiles<'_> {
+    fn each(&self, take: &mut dyn FnMut(&[RecordBatch]) -> datafusion::common::Result<()>) -> datafusion::common::Result<()> {
+        for file in self.files {
+            match read_state(self.checkpoint, file) {
+                Ok(batches) => take(&batches)?,
+                Err(error) => {
+                    let stopped = datafusion::common::DataFusionError::Execution(error.to_string());
+                    *self.failed.borrow_mut() = Some(error);
+                    return Err(stopped);
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What the operators of a table held at the last complete epoch: for each its name and its rows. Changes nothing.

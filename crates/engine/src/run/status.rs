@@ -133,8 +133,11 @@ pub struct SinkStatus {
 pub struct OperatorStatus {
     /// Keys or groups held.
     pub rows: u64,
-    /// Bytes held.
+    /// Bytes held in memory.
     pub bytes: u64,
+    /// Bytes held on disk, because there was no room.
+    #[serde(default)]
+    pub spilled: u64,
     /// Keys or groups forgotten since the start.
     pub evictions: u64,
 }

@@ -221,6 +221,7 @@ pub fn streamed(pipeline: &Pipeline, records: &Records, cut: Cut) -> Result<(Tab
         parallelism: cut.parallelism,
         key_groups: 16,
         memory: 1 << 30,
+            operator_memory: None,
         once: true,
         finalize: true,
         rebuild: false,

@@ -22,8 +22,8 @@ use case::{Case, Step};
 use parking_lot::Mutex;
 use world::{Cut, World};
 
-const WHOLE: Cut = Cut { slice: 1_000, rows_per_tick: 100_000, parallelism: 1 };
-const TINY: Cut = Cut { slice: 1, rows_per_tick: 1, parallelism: 1 };
+const WHOLE: Cut = Cut { slice: 1_000, rows_per_tick: 100_000, parallelism: 1, spilled: false };
+const TINY: Cut = Cut { slice: 1, rows_per_tick: 1, parallelism: 1, spilled: false };
 /// Cases that are run at the same time.
 const WORKERS: usize = 8;
 /// Cases, and batches of cases, that this version refuses or answers wrongly, each with the reason. It shrinks.
@@ -108,7 +108,7 @@ fn prove(case: &Case) -> Result<(), String> {
     }
     // Of many rows not every single one is a run.
     let rows = 1 + case.records() / 40;
-    for (rows_a_run, cut) in [(rows, WHOLE), (rows * 3, TINY)] {
+    for (rows_a_run, cut) in [(rows, WHOLE), (rows * 3, TINY), (rows * 5, Cut { spilled: true, ..TINY })] {
         in_steps(case, cut, rows_a_run, true).map_err(named(format!("restored after every {rows_a_run} rows, {cut:?}")))?;
     }
     Ok(())

@@ -156,7 +156,7 @@ fn tables(case: &Case, queries: &[(&str, &str)], mut run_now: impl FnMut() -> Op
 }
 
 fn cut(random: &mut SmallRng) -> Cut {
-    Cut { slice: random.random_range(1..12), rows_per_tick: [1, 3, 10, 100][random.random_range(0..4)], parallelism: [1, 2, 5][random.random_range(0..3)] }
+    Cut { slice: random.random_range(1..12), rows_per_tick: [1, 3, 10, 100][random.random_range(0..4)], parallelism: [1, 2, 5][random.random_range(0..3)], spilled: random.random_bool(0.4) }
 }
 
 /// What is wrong with a seed.
@@ -164,7 +164,7 @@ fn judge(seed: u64, queries: &[(&str, &str)]) -> Vec<String> {
     let late = seed % 2 == 1;
     let mut random = SmallRng::seed_from_u64(seed);
     let case = case(input(&mut random, late), queries);
-    let whole = Cut { slice: 1_000, rows_per_tick: 100_000, parallelism: 1 };
+    let whole = Cut { slice: 1_000, rows_per_tick: 100_000, parallelism: 1, spilled: false };
     let straight = match tables(&case, queries, || None, whole) {
         Ok(straight) => straight,
         Err(error) => return vec![format!("seed {seed}: straight: {error}")],

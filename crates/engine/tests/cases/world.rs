@@ -32,6 +32,8 @@ pub struct Cut {
     pub slice: usize,
     pub rows_per_tick: u64,
     pub parallelism: usize,
+    /// True if all state that can goes to disk after every tick.
+    pub spilled: bool,
 }
 
 /// By source and partition.
@@ -123,6 +125,7 @@ impl<'c> World<'c> {
             parallelism: cut.parallelism,
             key_groups: 16,
             memory: 1 << 30,
+            operator_memory: cut.spilled.then_some(0),
             once: true,
             finalize,
             rebuild: false,

@@ -286,6 +286,7 @@ pub fn run(world: &Arc<World>, sql: &str, folder: &Path, cut: Cut, clock: Arc<dy
         parallelism: 2,
         key_groups: 16,
         memory: 1 << 30,
+            operator_memory: None,
         once: cut.once,
         finalize: false,
         rebuild: false,
