@@ -73,7 +73,7 @@ export interface GraphNode {
   violations?: Record<string, number>;
   state_rows?: number | null;
   state_bytes?: number | null;
-  operators?: { id: string; rows: number; bytes: number; evictions: number }[];
+  operators?: { id: string; rows: number; bytes: number; spilled: number; evictions: number }[];
   epoch?: number | null;
   committed_at?: Micros | null;
   commit_seconds?: number | null;

@@ -92,10 +92,10 @@ function TableFacts({ node }: { node: GraphNode }) {
           <h3>What its operators remember</h3>
           <Scroll label="Operators">
             <table class="grid compact">
-              <thead><tr><th>operator</th><th class="right">rows</th><th class="right">size</th><th class="right">dropped</th></tr></thead>
+              <thead><tr><th>operator</th><th class="right">rows</th><th class="right">memory</th><th class="right">disk</th><th class="right">dropped</th></tr></thead>
               <tbody>
                 {node.operators.map((o) => (
-                  <tr key={o.id}><td>{o.id}</td><td class="num right">{count(o.rows)}</td><td class="num right">{bytes(o.bytes)}</td><td class="num right">{count(o.evictions)}</td></tr>
+                  <tr key={o.id}><td>{o.id}</td><td class="num right">{count(o.rows)}</td><td class="num right">{bytes(o.bytes)}</td><td class="num right">{o.spilled > 0 ? bytes(o.spilled) : ''}</td><td class="num right">{count(o.evictions)}</td></tr>
                 ))}
               </tbody>
             </table>

@@ -325,3 +325,32 @@ fn a_run_after_final_fills_later_windows_and_still_knows_its_keys() {
     assert_eq!((ledger["clean <- s"].duplicate, ledger["minutes <- clean"].late), (1, 1));
     project.run(&["verify", "--deep"]).ok();
 }
+
+#[test]
+fn state_beyond_its_memory_goes_to_disk_and_where_it_cannot_nothing_is_lost() {
+    let project = Project::new(
+        "CREATE SOURCE s (id BIGINT NOT NULL, note VARCHAR, at TIMESTAMP NOT NULL, WATERMARK FOR at AS at - INTERVAL '10 minutes') WITH (connector = 'files', path = 'data/*.json');
+         CREATE TABLE clean AS SELECT * FROM DEDUPLICATE(s, KEY (id), WITHIN INTERVAL '1 day');
+         CREATE TABLE latest (PRIMARY KEY (id) NOT ENFORCED) AS SELECT id, count(*) AS n, max(note) AS note FROM s GROUP BY id EMIT ON CHANGE;",
+    );
+    let note = "x".repeat(200);
+    let lines = |from: u64, to: u64| (from..to).map(|id| format!("{{\"id\":{id},\"note\":\"{note}{id}\",\"at\":\"2026-01-01T00:00:00Z\"}}\n")).collect::<String>();
+    project.write("data/a.json", lines(0, 20_000));
+    let settings = std::fs::read_to_string(project.path("watershed.toml")).expect("it is there");
+    project.write("watershed.toml", settings + "\n[engine]\nmemory = \"2MB\"\nmax_rows_per_tick = 1000\n");
+    project.write(".watershed/spill", "in the way");
+    let refused = project.once();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("RUN0040") && refused.stderr.contains("spill"), "{refused:?}");
+    std::fs::remove_file(project.path(".watershed/spill")).expect("it goes");
+    project.once().ok();
+    assert!(!project.path(".watershed/spill").exists(), "what was on disk is gone with the run");
+    // Half of the second file is known already; its keys are on disk again once the state was read.
+    project.write("data/b.json", lines(10_000, 30_000));
+    project.once().ok();
+    assert_eq!(project.number("SELECT count(*) FROM clean"), 30_000);
+    assert_eq!(project.number("SELECT count(*) FROM latest"), 30_000);
+    assert_eq!(project.number("SELECT sum(n) FROM latest"), 40_000);
+    assert_eq!(project.ledger()["clean <- s"].duplicate, 10_000);
+    project.run(&["verify", "--deep"]).ok();
+}

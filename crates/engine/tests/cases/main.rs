@@ -108,7 +108,9 @@ fn prove(case: &Case) -> Result<(), String> {
     }
     // Of many rows not every single one is a run.
     let rows = 1 + case.records() / 40;
-    for (rows_a_run, cut) in [(rows, WHOLE), (rows * 3, TINY), (rows * 5, Cut { spilled: true, ..TINY })] {
+    // Every spill waits for the disk: a few of them, in a few runs.
+    let spilled = Cut { rows_per_tick: 1 + case.records() as u64 / 6, spilled: true, ..TINY };
+    for (rows_a_run, cut) in [(rows, WHOLE), (rows * 3, TINY), (1 + case.records() / 2, spilled)] {
         in_steps(case, cut, rows_a_run, true).map_err(named(format!("restored after every {rows_a_run} rows, {cut:?}")))?;
     }
     Ok(())

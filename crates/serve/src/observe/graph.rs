@@ -211,8 +211,10 @@ pub struct OperatorView {
     pub id: String,
     /// Keys or groups it holds.
     pub rows: u64,
-    /// Bytes it holds.
+    /// Bytes it holds in memory.
     pub bytes: u64,
+    /// Bytes it holds on disk, because there was no room.
+    pub spilled: u64,
     /// Keys or groups it forgot since the start.
     pub evictions: u64,
 }
@@ -387,7 +389,7 @@ fn table_node(info: &TableInfo, topology: &Topology, status: &Status, now: i64, 
         .operators
         .iter()
         .filter(|(id, _)| owner(id) == info.name)
-        .map(|(id, operator)| OperatorView { id: id.clone(), rows: operator.rows, bytes: operator.bytes, evictions: operator.evictions })
+        .map(|(id, operator)| OperatorView { id: id.clone(), rows: operator.rows, bytes: operator.bytes, spilled: operator.spilled, evictions: operator.evictions })
         .collect();
     let watermark = watermark_of(info, topology, status);
     NodeView {

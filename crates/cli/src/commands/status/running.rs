@@ -61,9 +61,10 @@ pub fn show(status: &Status, address: &str) -> Result<()> {
         row.extend([Cell::number(table.written), Cell::text(broken.join(", "))]);
         tables.push(row);
     }
-    let mut operators = Sheet::new(&["state of", "rows>", "bytes>", "evicted>"]);
+    let mut operators = Sheet::new(&["state of", "rows>", "bytes>", "on disk>", "evicted>"]);
     for (name, operator) in &status.operators {
-        operators.push(vec![Cell::text(name), Cell::text(thousands(operator.rows)), Cell::text(size(operator.bytes)), Cell::text(thousands(operator.evictions))]);
+        let on_disk = if operator.spilled > 0 { Cell::text(size(operator.spilled)) } else { Cell::Null };
+        operators.push(vec![Cell::text(name), Cell::text(thousands(operator.rows)), Cell::text(size(operator.bytes)), on_disk, Cell::text(thousands(operator.evictions))]);
     }
     let mut spools = Sheet::new(&["waits for", "epochs>", "rows>", "bytes>", "from epoch>", "target"]);
     for (name, spool) in status.spools.iter().filter(|(_, spool)| spool.epochs > 0 || spool.away.is_some()) {
