@@ -336,8 +336,7 @@ fn state_beyond_its_memory_goes_to_disk_and_where_it_cannot_nothing_is_lost() {
     let note = "x".repeat(200);
     let lines = |from: u64, to: u64| (from..to).map(|id| format!("{{\"id\":{id},\"note\":\"{note}{id}\",\"at\":\"2026-01-01T00:00:00Z\"}}\n")).collect::<String>();
     project.write("data/a.json", lines(0, 20_000));
-    let settings = std::fs::read_to_string(project.path("watershed.toml")).expect("it is there");
-    project.write("watershed.toml", settings + "\n[engine]\nmemory = \"2MB\"\nmax_rows_per_tick = 1000\n");
+    project.write("watershed.toml", "name = \"p\"\n[engine]\nmemory = \"2MB\"\nmax_rows_per_tick = 1000\n");
     project.write(".watershed/spill", "in the way");
     let refused = project.once();
     assert_eq!(refused.code, Some(1), "{refused:?}");
