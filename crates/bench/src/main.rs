@@ -15,6 +15,7 @@ mod proxy;
 mod reads;
 mod server;
 mod sinks;
+mod state;
 mod warehouse;
 mod workload;
 
@@ -25,8 +26,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The figures by name, in the order they are measured. `kafka` needs `files` for its share.
-const FIGURES: [&str; 11] = ["files", "nexmark", "http", "watched", "kafka", "postgres", "upsert", "redis", "readable", "sinks", "reads"];
-const USAGE: &str = "usage: watershed-bench PATH-TO-WATERSHED [ROWS [FOLDER-TO-KEEP]] [--only NAME,NAME…]\n       names: files, nexmark, http, watched, kafka, postgres, upsert, redis, readable, sinks, reads";
+const FIGURES: [&str; 13] = ["files", "nexmark", "dedup", "sessions", "http", "watched", "kafka", "postgres", "upsert", "redis", "readable", "sinks", "reads"];
+const USAGE: &str = "usage: watershed-bench PATH-TO-WATERSHED [ROWS [FOLDER-TO-KEEP]] [--only NAME,NAME…]\n       names: files, nexmark, dedup, sessions, http, watched, kafka, postgres, upsert, redis, readable, sinks, reads";
 
 /// What the command line says.
 struct Arguments {
@@ -86,6 +87,12 @@ fn figures(arguments: &Arguments, folder: &Path) -> std::io::Result<()> {
     let from_files = if wanted("files") || wanted("kafka") { Some(files(binary, *rows, folder)?) } else { None };
     if wanted("nexmark") {
         nexmark::measure(binary, &at("nexmark"), (*rows).min(10_000_000))?;
+    }
+    if wanted("dedup") {
+        state::dedup(binary, &at("dedup"), (*rows).min(50_000_000))?;
+    }
+    if wanted("sessions") {
+        state::sessions(binary, &at("sessions"))?;
     }
     if wanted("http") {
         latency::http(binary, &at("http"))?;

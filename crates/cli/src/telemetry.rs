@@ -11,7 +11,8 @@ static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// Starts logging to stderr.
 pub fn install(arguments: &Arguments) {
-    let filter = EnvFilter::try_new(&arguments.log).unwrap_or_else(|_| EnvFilter::new("warn"));
+    // The tree that state goes to on disk removes its folder as a whole and then warns that files in it are gone.
+    let filter = EnvFilter::try_new(format!("lsm_tree=error,fjall=error,{}", arguments.log)).unwrap_or_else(|_| EnvFilter::new("warn"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     if arguments.log_json {
         builder.json().init();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::common::{DataFusionError, Result};
+use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry, PartitioningPolicy, PinningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, Slice};
 use parking_lot::Mutex;
 
@@ -64,7 +65,7 @@ impl Area {
     /// An empty one.
     pub fn new(scratch: &Arc<Scratch>) -> Result<Self> {
         let name = format!("area-{}", scratch.areas.fetch_add(1, Ordering::Relaxed));
-        let keyspace = scratch.database()?.keyspace(&name, KeyspaceCreateOptions::default).map_err(|e| scratch.failed("takes no further area", e))?;
+        let keyspace = scratch.database()?.keyspace(&name, options).map_err(|e| scratch.failed("takes no further area", e))?;
         Ok(Self { scratch: Arc::clone(scratch), keyspace })
     }
 
@@ -103,6 +104,16 @@ impl Area {
         }
         Ok(())
     }
+}
+
+/// Filters and indices stay in memory, some eleven bits a key: most questions are for keys that are not there.
+fn options() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))))
+        .filter_block_pinning_policy(PinningPolicy::all(true))
+        .filter_block_partitioning_policy(PartitioningPolicy::all(false))
+        .index_block_pinning_policy(PinningPolicy::all(true))
+        .index_block_partitioning_policy(PartitioningPolicy::all(false))
 }
 
 impl Drop for Area {

@@ -36,6 +36,11 @@ impl Budget {
         operators(segments).for_each(|operator| operator.attach(scratch, limit));
     }
 
+    /// True if there is hardly any room left.
+    pub fn is_short(self, tables: &[TableRun]) -> bool {
+        taken(tables) > self.memory / 8 * 7
+    }
+
     /// Makes room where too much is taken. Then there is some left, so that not every tick comes back to it.
     pub fn keep(self, tables: &mut [TableRun]) -> Result<()> {
         let failed = |id: &str, e: datafusion::common::DataFusionError| {
@@ -47,12 +52,10 @@ impl Budget {
                 operator.shrink(most / 4 * 3).map_err(|e| failed(&id, e))?;
             }
         }
-        let total = |tables: &[TableRun]| tables.iter().flat_map(TableRun::operators).map(Operator::bytes).sum::<u64>();
-        let taken = total(tables);
-        if taken <= self.memory / 8 * 7 {
+        if !self.is_short(tables) {
             return Ok(());
         }
-        let mut over = taken - self.memory / 8 * 5;
+        let mut over = taken(tables) - self.memory / 8 * 5;
         let mut largest: Vec<&mut Box<dyn Operator>> = tables.iter_mut().flat_map(|table| operators(&mut table.segments)).collect();
         largest.sort_by_key(|operator| std::cmp::Reverse(operator.bytes()));
         for operator in largest {
@@ -82,6 +85,10 @@ impl Budget {
         )
         .hint("Raise [engine] memory in watershed.toml, or let the operator remember less: a shorter WITHIN, smaller windows, fewer keys."))
     }
+}
+
+fn taken(tables: &[TableRun]) -> u64 {
+    tables.iter().flat_map(TableRun::operators).map(Operator::bytes).sum()
 }
 
 fn operators(segments: &mut [Segment]) -> impl Iterator<Item = &mut Box<dyn Operator>> {

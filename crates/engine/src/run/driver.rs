@@ -214,7 +214,8 @@ impl Driver {
             }
             self.hear_commits(false)?;
             let interval_over = self.open.since.is_some_and(|since| since.elapsed() >= self.parts.config.epoch_interval);
-            if interval_over || self.open.bytes >= self.parts.config.epoch_bytes {
+            // What changed in an epoch is in memory until its snapshot: where there is none left, the epoch ends.
+            if interval_over || self.open.bytes >= self.parts.config.epoch_bytes || (self.open.since.is_some() && self.budget().is_short(&self.parts.tables)) {
                 self.seal()?;
             }
             if stopping || self.parts.sources.iter().all(|s| s.done) {
@@ -738,12 +739,12 @@ impl Driver {
         self.hear_commits(true)?;
         figures::waited("commit", started);
         reach("before_seal");
-        self.budget().check(&self.parts.tables)?;
         for (sink, target) in self.parts.live_sinks.values_mut().flatten() {
             self.parts.patience.attempt(sink, || target.flush())?;
         }
         self.publish_details();
         let snapshots = self.snapshots()?;
+        self.budget().check(&self.parts.tables)?;
         let mut sources = BTreeMap::new();
         for source in &mut self.parts.sources {
             let watermarks = source.watermarks.as_ref().map(Watermarks::by_partition).unwrap_or_default();
