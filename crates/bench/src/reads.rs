@@ -120,11 +120,12 @@ fn measure(address: &str, table: &'static str) -> Result<Vec<Duration>> {
             Ok(seen)
         }));
     }
-    paced(WARM_UP + SECONDS, |number| hands[number as usize % CLIENTS].send((number, Instant::now())).map_err(Error::other))?;
+    let handed = paced(WARM_UP + SECONDS, |number| hands[number as usize % CLIENTS].send((number, Instant::now())).map_err(Error::other));
     drop(hands);
     let mut seen = Vec::new();
     for client in clients {
         seen.extend(client.join().map_err(|_| Error::other("a client panicked"))??);
     }
-    Ok(seen)
+    // After the clients: one that gave up says why.
+    handed.map(|()| seen)
 }

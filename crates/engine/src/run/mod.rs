@@ -3,9 +3,9 @@
 //! **Owns** the threads and what passes between them. **Does not own** plans, operators or file formats.
 //!
 //! ```text
-//! source threads ─▶ decode on the pool ─▶ tick thread ─▶ sink lanes ─┐
-//!                                             │                      ├─▶ commit thread ─▶ checkpoint, sinks
-//!                                             └── live outputs       ┘
+//! source threads ─▶ decode on the pool ─▶ tick thread ─┬─▶ sink lanes ──────▶ commit thread ─▶ checkpoint, sinks side by side
+//!                                                      ├─▶ live sinks' lanes
+//!                                                      └─▶ live outputs
 //! ```
 
 mod commit;
@@ -16,6 +16,7 @@ mod flow;
 mod intake;
 mod lane;
 mod live;
+mod live_lane;
 mod maintenance;
 mod metadata;
 mod observe;
@@ -25,6 +26,7 @@ mod patience;
 mod quarantine;
 mod recover;
 mod replay;
+mod side_by_side;
 mod spool;
 mod stages;
 mod status;
