@@ -36,6 +36,11 @@ pub fn arm(text: &str) -> bool {
     ARMED.set(Armed { name: name.to_owned(), left: AtomicU64::new(left) }).is_ok()
 }
 
+/// True if this is the place where the process is to die.
+pub fn is_armed(name: &str) -> bool {
+    ARMED.get().is_some_and(|armed| armed.name == name)
+}
+
 /// Dies here if armed: no destructor runs, nothing is flushed.
 pub fn reach(name: &str) {
     let Some(armed) = ARMED.get() else { return };

@@ -242,7 +242,7 @@ fn a_dead_server_leaves_the_lake_going_and_gets_every_row_once_when_it_is_back()
     let mut running = project.spawn(&["up"]);
     add(&project, 0);
     let arrived = |count: &str| try_rows(url, "SELECT count(*) FROM appended").is_ok_and(|found| found == [count]);
-    until("the first file arrives in the warehouse", || arrived("100"));
+    until("the first file arrives in the warehouse", || arrived("100") && try_rows(url, "SELECT count(*) FROM accounts").is_ok_and(|found| found == ["20"]));
     server.tell(&["kill"]);
     for number in 1..6 {
         add(&project, number);

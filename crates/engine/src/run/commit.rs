@@ -3,7 +3,7 @@
 //! **Owns** the order of durable steps. **Does not own** what is in an epoch.
 //!
 //! ```text
-//! writers sealed ─▶ state files ─▶ offsets/e (created once) ─▶ each sink commits ─▶ commits/e ─▶ prune
+//! writers sealed ─▶ state files ─▶ offsets/e (created once) ─▶ sinks commit side by side ─▶ commits/e ─▶ prune
 //! ```
 //!
 //! Failure: before `offsets/e` nothing has happened; after it the epoch will be finished, by this run or by the next.
@@ -15,16 +15,17 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use watershed_ports::{Clock, CommitOutcome, Sink, Staged};
+use watershed_ports::{Clock, Sink, Staged};
 use watershed_protocol::{CommitRecord, FORMAT, LedgerRow, Manifest, OperatorState, SinkReceipt, SourceProgress, StateFile, TickRecord};
 use watershed_types::{Certainty, Epoch, Error, Generation, Kind, Result};
 
 use super::figures;
 use super::observe::{Accepted, SinkWork};
 use super::outbox::parts;
-use super::outside::{Landed, Outside, waiting};
+use super::outside::{Landed, Outside};
 use super::patience::Patience;
-use super::spool::{Spool, Taken};
+use super::side_by_side::{Finished, Part, SideBySide};
+use super::spool::Spool;
 use super::trace::{EpochTrace, Step, tell};
 use crate::checkpoint::{Checkpoint, KeepStaged, StateOf, write_state};
 use crate::failpoint::reach;
@@ -307,50 +308,31 @@ pub fn finish(
     recovering: bool,
     (steps, oldest_accepted): (&mut Vec<Step>, Option<i64>),
 ) -> Result<BTreeMap<String, SinkReceipt>> {
-    let mut in_lake = None;
-    let mut receipts = BTreeMap::new();
-    let mut ledger = manifest.ledger.clone();
     let epoch = manifest.epoch;
-    for (index, (name, payloads)) in manifest.staged.iter().enumerate() {
+    let mut given = Vec::with_capacity(manifest.staged.len());
+    for (name, payloads) in &manifest.staged {
         let sink = sinks.get(name).ok_or_else(|| {
             Error::invalid("RUN0009", format!("epoch {epoch} has rows for sink \"{name}\", which the project does not have any more"))
                 .hint("Bring the sink back for one start, so that the epoch can be finished; then remove it.")
         })?;
-        let parts = parts(epoch, name, payloads)?;
-        let started_at = clock.now_micros();
-        let landed = match sink {
-            Destination::Sink(sink) => {
-                let outcome = retry(|| sink.commit(epoch, generation, &parts))?;
-                receipts.insert(name.clone(), SinkReceipt { spooled: false, already_there: outcome == CommitOutcome::AlreadyThere, ..waiting(&parts) });
-                None
-            }
-            Destination::Outside(outside, None) => Some(deliver(outside, epoch, generation, &parts, clock, patience)?),
-            Destination::Outside(_, Some(spool)) => match spool.take(epoch, &parts, patience, recovering)? {
-                Taken::Landed(landed) => Some(landed),
-                Taken::Spooled => {
-                    receipts.insert(name.clone(), waiting(&parts));
-                    None
-                }
-            },
-        };
-        let arrived = landed.is_some();
-        if let Some(Landed { receipt, row }) = landed {
-            receipts.insert(name.clone(), receipt);
-            ledger.push(row);
-        }
-        let ended_at = clock.now_micros();
-        let (rows, bytes) = parts.iter().fold((0, 0), |(rows, bytes), part| (rows + part.rows, bytes + part.bytes));
-        steps.push(Step { name: "commit", sink: Some(name.clone()), started_at, ended_at, rows: Some(rows), bytes: Some(bytes) });
-        match (sink, arrived, oldest_accepted) {
-            (Destination::Sink(_), ..) => in_lake = Some(ended_at),
-            (Destination::Outside(..), true, Some(oldest)) => figures::latency(format!("sink:{name}"), oldest, ended_at),
+        given.push(Part { name, sink, staged: parts(epoch, name, payloads)? });
+    }
+    let (finished, outcome) = SideBySide { epoch, generation, clock, patience: patience.clone(), recovering }.commit(given);
+    let mut receipts = BTreeMap::new();
+    let mut ledger = manifest.ledger.clone();
+    let mut in_lake = None;
+    for Finished { name, sink, step, receipt, row } in finished {
+        match (sink, receipt.spooled, oldest_accepted) {
+            (Destination::Sink(_), ..) => in_lake = in_lake.max(Some(step.ended_at)),
+            (Destination::Outside(..), false, Some(oldest)) => figures::latency(format!("sink:{name}"), oldest, step.ended_at),
             // What is spooled arrives some other time.
             (Destination::Outside(..), ..) => {}
         }
-        if index == 0 {
-            reach("after_first_sink");
-        }
+        receipts.insert(name.to_owned(), receipt);
+        ledger.extend(row);
+        steps.push(step);
     }
+    outcome?;
     reach("after_sinks");
     if let (Some(oldest), Some(at)) = (oldest_accepted, in_lake) {
         figures::latency("lake", oldest, at);

@@ -27,12 +27,11 @@ use super::flow::Flow;
 use super::intake::{Event, Intake, Prepare};
 use super::lane::Lane;
 use super::live::Live;
+use super::live_lane::{Flushing, LiveLane, Taken, settled};
 use super::observe::{Accepted, EpochReport, Observed, STAGE_LAKE, STAGE_PROCESSED, note_accepted};
-use super::outbox::Rejected;
-use super::patience::Patience;
 use super::pieces::Pieces;
 use super::quarantine;
-use super::recover::{Config, LiveSinks, positions_operator};
+use super::recover::{Config, positions_operator};
 use super::replay::{self, REPLAY_SOURCE};
 use super::status::{Meter, OperatorStatus, SharedStatus, SourceStatus};
 use super::table::{Segment, TableRun};
@@ -72,8 +71,8 @@ pub struct DriverParts {
     pub(super) tables: Vec<TableRun>,
     pub(super) sources: Vec<SourceRun>,
     pub(super) table_sinks: Vec<Vec<String>>,
-    pub(super) live_sinks: LiveSinks,
-    pub(super) patience: Patience,
+    /// By the table they follow.
+    pub(super) live_lanes: BTreeMap<usize, Vec<LiveLane>>,
     pub(super) lanes: BTreeMap<String, Vec<Lane>>,
     pub(super) commits: CommitThread,
     pub(super) incoming: Receiver<Event>,
@@ -501,13 +500,10 @@ impl Driver {
         }
         let budget = self.budget();
         budget.keep(&mut self.parts.tables)?;
-        for (sink, target) in self.parts.live_sinks.values_mut().flatten() {
-            self.parts.patience.attempt(sink, || target.tick())?;
-            if let Some(oldest) = oldest {
-                figures::latency(format!("sink:{sink}"), oldest, self.parts.clock.now_micros());
-            }
-            self.parts.observed.reached(&format!("sink:{sink}"), self.parts.clock.now_micros(), &accepted);
+        for lane in self.parts.live_lanes.values().flatten() {
+            lane.tick(oldest, &accepted)?;
         }
+        self.hear_live()?;
         self.parts.observed.reached(STAGE_PROCESSED, self.parts.clock.now_micros(), &accepted);
         for (at, rows) in accepted {
             *self.open.accepted.entry(at).or_default() += rows;
@@ -586,7 +582,7 @@ impl Driver {
         let batches: Vec<RecordBatch> = match &plan.key {
             None => delivered.iter().map(|output| output.batch.clone()).collect(),
             // A part's changes go to other parts alone.
-            Some(_) if self.parts.table_sinks[index].is_empty() && !wanted && !self.parts.live_sinks.contains_key(&index) => vec![],
+            Some(_) if self.parts.table_sinks[index].is_empty() && !wanted && !self.parts.live_lanes.contains_key(&index) => vec![],
             Some(key) => {
                 let failed = |e: datafusion::common::DataFusionError| Error::internal("RUN0004", format!("table \"{name}\" failed: {}", e.strip_backtrace()));
                 consolidate(delivered, key, &plan.delivered_schema()).map_err(failed)?.into_iter().collect()
@@ -598,7 +594,9 @@ impl Driver {
             if wanted {
                 self.parts.live.publish(&name, batch);
             }
-            self.write_live(index, &name, batch)?;
+            for lane in self.parts.live_lanes.get(&index).into_iter().flatten() {
+                lane.write(batch.clone())?;
+            }
             for sink in self.parts.table_sinks[index].clone() {
                 self.write_to(&sink, batch.clone())?;
             }
@@ -610,25 +608,38 @@ impl Driver {
         Ok(())
     }
 
-    /// Hands rows to the live sinks of a table. Rows they refuse wait in the quarantine.
-    fn write_live(&mut self, index: usize, table: &str, batch: &RecordBatch) -> Result<()> {
-        let mut held = Vec::new();
-        for (sink, target) in self.parts.live_sinks.get_mut(&index).into_iter().flatten() {
-            let refused = self.parts.patience.attempt(sink, || target.write(batch))?;
-            let (read, quarantined) = (batch.num_rows() as u64, refused.len() as u64);
-            let account = Account { read, delivered: read - quarantined, quarantined, ..Account::default() };
-            self.open.live.entry((sink.clone(), table.to_owned())).or_default().add(&account);
-            let mut status = self.parts.status.write();
-            let shown = status.sinks.entry(sink.clone()).or_default();
-            shown.rows += account.delivered;
-            shown.refused += quarantined;
-            drop(status);
-            let rejected: Vec<Rejected> = refused.into_iter().map(|row| Rejected { json: crate::json::row_as_json(batch, row.row as usize), row }).collect();
+    /// Takes note of what live sinks have done with rows of the open epoch. Those they refuse wait in the quarantine.
+    fn hear_live(&mut self) -> Result<()> {
+        for (index, lane) in self.parts.live_lanes.iter().flat_map(|(index, lanes)| lanes.iter().map(move |lane| (*index, lane))) {
+            let Taken { account, rejected } = lane.take();
+            if account.read == 0 {
+                continue;
+            }
+            let table = &self.parts.tables[index].name;
+            self.open.live.entry((lane.sink.clone(), table.clone())).or_default().add(&account);
+            {
+                let mut status = self.parts.status.write();
+                let shown = status.sinks.entry(lane.sink.clone()).or_default();
+                shown.rows += account.delivered;
+                shown.refused += account.quarantined;
+            }
             if !rejected.is_empty() {
-                held.push(quarantine::refused_by_sink(self.open.number, sink, table, self.parts.clock.now_micros(), &rejected)?);
+                let rows = quarantine::refused_by_sink(self.open.number, &lane.sink, table, self.parts.clock.now_micros(), &rejected)?;
+                self.write_to("system.quarantine", rows)?;
             }
         }
-        held.into_iter().try_for_each(|rows| self.write_to("system.quarantine", rows))
+        Ok(())
+    }
+
+    /// Waits until live sinks have everything written so far, and takes note of it.
+    fn settle_live(&mut self, flushes: Vec<(String, Flushing)>) -> Result<()> {
+        flushes.iter().try_for_each(|(sink, answer)| settled(sink, answer))?;
+        self.hear_live()
+    }
+
+    /// Asks all live sinks, so that they hurry side by side.
+    fn flush_live(&self) -> Vec<(String, Flushing)> {
+        self.parts.live_lanes.values().flatten().map(|lane| (lane.sink.clone(), lane.flush())).collect()
     }
 
     /// Hands rows to the first lane of a sink that has room, else to the first one, waiting.
@@ -735,13 +746,13 @@ impl Driver {
 
     /// Ends the open epoch and hands it to the commit thread.
     fn seal(&mut self) -> Result<()> {
+        let flushes = self.flush_live();
         let started = Instant::now();
         self.hear_commits(true)?;
         figures::waited("commit", started);
         reach("before_seal");
-        for (sink, target) in self.parts.live_sinks.values_mut().flatten() {
-            self.parts.patience.attempt(sink, || target.flush())?;
-        }
+        // What the epoch covers is not sent again: live sinks have it before it is prepared.
+        self.settle_live(flushes)?;
         self.publish_details();
         let snapshots = self.snapshots()?;
         self.budget().check(&self.parts.tables)?;
@@ -849,8 +860,8 @@ impl Driver {
                     let _ = listener.send(positions);
                 }
             }
-            for (sink, target) in self.parts.live_sinks.values_mut().flatten() {
-                self.parts.patience.attempt(sink, || target.committed(committed.epoch))?;
+            for lane in self.parts.live_lanes.values().flatten() {
+                lane.committed(committed.epoch)?;
             }
             self.outcome.epoch = committed.epoch;
             self.outcome.epochs += 1;
@@ -919,6 +930,9 @@ impl Driver {
             self.seal()?;
         }
         self.hear_commits(true)?;
+        // They know of the last epoch, too.
+        let flushes = self.flush_live();
+        self.settle_live(flushes)?;
         self.publish_details();
         Ok(())
     }
@@ -937,6 +951,7 @@ impl Driver {
             let _ = thread.join();
         }
         self.parts.lanes.clear();
+        self.parts.live_lanes.clear();
         self.parts.live.close();
     }
 }

@@ -3,9 +3,9 @@
 //! **Owns** the threads and what passes between them. **Does not own** plans, operators or file formats.
 //!
 //! ```text
-//! source threads ─▶ decode on the pool ─▶ tick thread ─▶ sink lanes ─┐
-//!                                             │                      ├─▶ commit thread ─▶ checkpoint, sinks
-//!                                             └── live outputs       ┘
+//! source threads ─▶ decode on the pool ─▶ tick thread ─┬─▶ sink lanes ──────▶ commit thread ─▶ checkpoint, sinks side by side
+//!                                                      ├─▶ live sinks' lanes
+//!                                                      └─▶ live outputs
 //! ```
 
 mod budget;
@@ -17,6 +17,7 @@ mod flow;
 mod intake;
 mod lane;
 mod live;
+mod live_lane;
 mod maintenance;
 mod metadata;
 mod observe;
@@ -27,6 +28,7 @@ mod pieces;
 mod quarantine;
 mod recover;
 mod replay;
+mod side_by_side;
 mod spool;
 mod stages;
 mod status;

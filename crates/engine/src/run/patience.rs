@@ -23,6 +23,7 @@ const AFTER_STOP: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Patience {
     stop: Arc<AtomicBool>,
+    given_up: Arc<AtomicBool>,
     limit: Option<Duration>,
     status: SharedStatus,
 }
@@ -30,7 +31,12 @@ pub struct Patience {
 impl Patience {
     /// Without a limit it ends only when `stop` is set.
     pub fn new(stop: Arc<AtomicBool>, limit: Option<Duration>, status: SharedStatus) -> Self {
-        Self { stop, limit, status }
+        Self { stop, given_up: Arc::default(), limit, status }
+    }
+
+    /// The same patience, which also ends once `given_up` is set: what is waited for would not help any more.
+    pub fn unless(&self, given_up: Arc<AtomicBool>) -> Self {
+        Self { given_up, ..self.clone() }
     }
 
     /// Tries until it works, fails for good, or patience ends: then the last error is the answer.
@@ -66,7 +72,7 @@ impl Patience {
 
     /// True once something has been waited for long enough.
     pub fn is_over(&self, waited: Duration) -> bool {
-        self.limit.is_some_and(|limit| waited >= limit) || self.is_stopped_for(waited)
+        self.limit.is_some_and(|limit| waited >= limit) || self.is_stopped_for(waited) || self.given_up.load(Ordering::SeqCst)
     }
 
     /// True once a run that was told to stop has waited long enough.

@@ -21,6 +21,7 @@ use super::flow::Flow;
 use super::intake::{self, IntakeOptions, Prepare};
 use super::lane::Lane;
 use super::live::Live;
+use super::live_lane::LiveLane;
 use super::maintenance::Maintenance;
 use super::observe::Observed;
 use super::outbox::{Outbox, parts};
@@ -92,7 +93,7 @@ pub enum SinkTarget {
 
 /// A target that gets rows after each tick, keyed so that a repeat changes nothing, at least once, or for show.
 ///
-/// After a crash the rows since the last epoch come again.
+/// All calls come from one thread of its own, in the order of the stream. After a crash the rows since the last epoch come again.
 pub trait LiveSink: Send {
     /// Connects and, where the target can, shuts out an older generation. Called once, before the first row.
     fn claim(&mut self, generation: Generation) -> Result<()> {
@@ -118,7 +119,7 @@ pub trait LiveSink: Send {
 }
 
 /// Live sinks with their names, by the table they follow.
-pub type LiveSinks = HashMap<usize, Vec<(String, Box<dyn LiveSink>)>>;
+type LiveSinks = HashMap<usize, Vec<(String, Box<dyn LiveSink>)>>;
 
 /// Makes what the plan names. The one place of the engine that meets adapters.
 pub trait Adapters: Send + Sync {
@@ -308,14 +309,18 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
     let commits = CommitThread::start(committer).map_err(thread_error)?;
     let live = Arc::new(Live::default());
     let observed = Arc::new(Observed::default());
+    let mut live_lanes: BTreeMap<usize, Vec<LiveLane>> = BTreeMap::new();
+    for (table, targets) in live_sinks {
+        let start = |(sink, target)| LiveLane::start(sink, target, &patience, Arc::clone(&clock), Arc::clone(&observed));
+        live_lanes.insert(table, targets.into_iter().map(start).collect::<std::io::Result<_>>().map_err(thread_error)?);
+    }
     let driver = Driver::new(DriverParts {
         config,
         plan,
         tables,
         sources,
         table_sinks,
-        live_sinks,
-        patience,
+        live_lanes,
         lanes,
         commits,
         incoming,
