@@ -29,7 +29,7 @@ use rayon::prelude::*;
 use watershed_types::Reason;
 
 use super::batch::{Refusal, StreamBatch, Tally, late_detail};
-use super::{Operator, Until};
+use super::{Fingerprint, Operator, Until};
 use crate::run::{Stage, timed};
 
 /// One expression of GROUP BY.
@@ -86,7 +86,7 @@ pub struct AggregateSpec {
     /// The operator's name in state.
     pub id: String,
     /// What its state depends on.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     /// How to know a row's window.
     pub bounds: WindowBounds,
     /// GROUP BY, in output order.
@@ -224,7 +224,7 @@ impl Operator for WindowAggregate {
     fn id(&self) -> &str {
         &self.spec.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.spec.fingerprint
     }
     fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {

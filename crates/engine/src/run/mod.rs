@@ -11,6 +11,7 @@
 mod commit;
 mod consolidate;
 mod driver;
+mod fate;
 mod figures;
 mod flow;
 mod intake;
@@ -33,6 +34,7 @@ pub mod trace;
 mod watermark;
 
 pub use driver::{Driver, Outcome};
+pub use fate::{Fate, fates, unfit};
 pub use flow::{FlowReport, PartitionFlow};
 pub use intake::{Intake, Prepare};
 pub use live::Live;

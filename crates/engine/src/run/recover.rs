@@ -15,6 +15,7 @@ use watershed_types::{Epoch, Error, Generation, PartitionPosition, Positions, Re
 
 use super::commit::{CommitThread, Committer, Destination, Destinations, deliver, finish, owed};
 use super::driver::{Driver, DriverParts, Outcome, SourceRun};
+use super::fate::{Fate, fates, unfit};
 use super::flow::Flow;
 use super::intake::{self, IntakeOptions, Prepare};
 use super::lane::Lane;
@@ -31,7 +32,7 @@ use super::status::{SharedStatus, Status};
 use super::table::{Segment, TableRun};
 use super::watermark::Watermarks;
 use crate::checkpoint::{Checkpoint, KeepStaged, Store, read_state};
-use crate::operator::Step;
+use crate::operator::{Effect, Fingerprint, Step, convert};
 use crate::plan::{Input, Plan, SinkPlan, SourcePlan, StaticLoader, TablePlan};
 
 /// How long a start, or a run that ends by itself, waits for an outside target.
@@ -426,6 +427,7 @@ fn give_what_is_owed(
 
 fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>, last: Option<&Manifest>) -> Result<Vec<TableRun>> {
     let mut tables = Vec::new();
+    let fates = fates(plan, chains);
     for index in 0..plan.tables.len() {
         let inputs = &plan.tables[index].inputs;
         let schema = match inputs.first() {
@@ -436,7 +438,7 @@ fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chain
         let watermark = restored_watermark(plan, index, last);
         let mut table = TableRun::new(&mut plan.tables[index], schema, checkpoint.metadata.key_groups, config.parallelism)?;
         for segment in &mut table.segments {
-            restore(segment, config.rebuild, checkpoint, chains, watermark)?;
+            restore(segment, &fates, config.rebuild, checkpoint, chains, watermark)?;
         }
         tables.push(table);
     }
@@ -454,24 +456,41 @@ fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chain
     Ok(tables)
 }
 
-fn restore(segment: &mut Segment, rebuild: bool, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>, watermark: i64) -> Result<()> {
+fn restore(
+    segment: &mut Segment,
+    fates: &BTreeMap<String, Fate>,
+    rebuild: bool,
+    checkpoint: &Checkpoint,
+    chains: &mut BTreeMap<String, OperatorState>,
+    watermark: i64,
+) -> Result<()> {
     let Segment::Operator(operator) = segment else { return Ok(()) };
-    let (id, fingerprint) = (operator.id().to_owned(), operator.fingerprint().to_owned());
-    let Some(chain) = chains.get(&id) else { return Ok(()) };
-    if chain.fingerprint != fingerprint {
-        if rebuild {
+    let id = operator.id().to_owned();
+    let (from, changes) = match fates.get(&id) {
+        None | Some(Fate::New) => return Ok(()),
+        Some(Fate::Rebuild { from, .. }) if rebuild => {
             tracing::warn!(operator = id, "the operator has changed and starts empty");
-            chains.remove(&id);
+            chains.remove(from);
             return Ok(());
         }
-        return Err(Error::invalid("RUN0019", format!("operator \"{id}\" has changed, and its state does not fit it any more (was: {}; is: {fingerprint})", chain.fingerprint))
-            .hint("Undo the change, or run once with --rebuild to start this operator without its state."));
-    }
-    let files = chain.files.iter().map(|file| read_state(checkpoint, file)).collect::<Result<Vec<_>>>()?;
-    let unfit = |e: datafusion::common::DataFusionError| {
+        Some(Fate::Rebuild { changes, .. }) => return Err(unfit(&id, operator.fingerprint(), changes)),
+        Some(Fate::Reused { from, changes }) => (from, changes),
+    };
+    let Some(chain) = chains.remove(from) else { return Ok(()) };
+    let broken = |e: datafusion::common::DataFusionError| {
         Error::corrupt("RUN0020", format!("the state of operator \"{id}\" cannot be loaded: {e}")).hint("Run once with --rebuild to start this operator without its state.")
     };
-    operator.restore(&files, chain.emitted_to, watermark).map_err(unfit)
+    let files = chain.files.iter().map(|file| read_state(checkpoint, file)).collect::<Result<Vec<_>>>()?;
+    let saved = match Fingerprint::parse(&chain.fingerprint) {
+        Some(was) if changes.iter().any(|change| change.effect == Effect::Fits) => convert(&was, operator.fingerprint(), (files, chain.emitted_to)).map_err(broken)?,
+        _ => (files, chain.emitted_to),
+    };
+    for change in changes {
+        tracing::warn!(operator = id, "the operator has changed and keeps its state: {}{}", change.words, change.note.iter().map(|note| format!(" ({note})")).collect::<String>());
+    }
+    operator.restore(&saved.0, saved.1, watermark).map_err(broken)?;
+    chains.insert(id, chain);
+    Ok(())
 }
 
 /// What the operators of a table held at the last complete epoch: for each its name and its rows. Changes nothing.
@@ -484,6 +503,7 @@ pub fn state_of(mut plan: Plan, checkpoint: &Checkpoint, name: &str) -> Result<V
         epoch => Some(checkpoint.manifest(epoch)?),
     };
     let mut chains: BTreeMap<String, OperatorState> = last.as_ref().map(|m| m.state.clone()).unwrap_or_default();
+    let fates = fates(&plan, &chains);
     let table = name.split(['/', '#']).next().unwrap_or(name).to_owned();
     let mut found = Vec::new();
     for index in 0..plan.tables.len() {
@@ -499,7 +519,7 @@ pub fn state_of(mut plan: Plan, checkpoint: &Checkpoint, name: &str) -> Result<V
         let watermark = restored_watermark(&plan, index, last.as_ref());
         let mut run = TableRun::new(&mut plan.tables[index], input, checkpoint.metadata.key_groups, 1)?;
         for segment in &mut run.segments {
-            restore(segment, true, checkpoint, &mut chains, watermark)?;
+            restore(segment, &fates, true, checkpoint, &mut chains, watermark)?;
             let Segment::Operator(operator) = segment else { continue };
             let id = operator.id().to_owned();
             if name == table || name == id {
