@@ -186,7 +186,7 @@ impl Lowering<'_> {
         let earlier = format!("over {names:?}{kept} columns={:?}", columns(&lowered.schema));
         let fingerprint = |kind: &str| {
             let fingerprint = Fingerprint::new(kind, earlier.clone()).with_all("functions", &names);
-            keep.iter().fold(fingerprint, |fingerprint, keep| fingerprint.with("condition", keep))
+            keep.iter().fold(fingerprint, |fingerprint, keep| fingerprint.with("condition", keep.human_display()))
         };
         let mut steps = lowered.steps;
         let mut rowtime = lowered.rowtime.clone();
@@ -391,7 +391,7 @@ impl Lowering<'_> {
         let fingerprint = |kind: &str| {
             let on = join.on.iter().map(|(l, r)| format!("{l} = {r}"));
             let fingerprint = Fingerprint::new(kind, earlier.clone()).with("type", join.join_type).with_all("on", on);
-            join.filter.iter().fold(fingerprint, |fingerprint, condition| fingerprint.with("condition", condition))
+            join.filter.iter().fold(fingerprint, |fingerprint, condition| fingerprint.with("condition", condition.human_display()))
         };
         let changing = ports.iter().any(|port| port.key.is_some());
         let same_window = left_keys.iter().zip(&right_keys).find_map(|(l, r)| {
@@ -542,7 +542,7 @@ impl Lowering<'_> {
             .with_all("on", join.on.iter().map(|(l, r)| format!("{l} = {r}")))
             .with("time", marker.time.as_ref().map_or("of processing", |(_, column)| column))
             .for_ever(true);
-        let fingerprint = join.filter.iter().fold(fingerprint, |fingerprint, condition| fingerprint.with("condition", condition));
+        let fingerprint = join.filter.iter().fold(fingerprint, |fingerprint, condition| fingerprint.with("condition", condition.human_display()));
         let mut rowtime = ports[0].rowtime.clone();
         rowtime.extend(ports[1].rowtime.iter().map(|_| RowTime::No));
         let [left, right] = ports;

@@ -22,7 +22,7 @@ use datafusion::physical_plan::expressions::{Column, Literal};
 use watershed_sql::OnViolation;
 
 use super::{Input, Plan, SourcePlan, WindowKind};
-use crate::operator::{Accumulates, Fingerprint, GroupColumn, Item, Step, length};
+use crate::operator::{Accumulates, Fingerprint, GroupColumn, Item, Step, WindowBounds, length};
 
 type Expression = Arc<dyn PhysicalExpr>;
 
@@ -139,8 +139,13 @@ fn follow(step: &mut Step, inputs: &[Trace], roots: &[String]) -> Option<Trace> 
             let (groups, functions, seen) = trace.accumulated(&accumulates);
             let columns = groups.iter().map(|(key, _)| Arc::clone(key)).chain(functions.iter().map(|f| leaf(&f.is))).collect();
             let groups = groups.into_iter().zip(keys).filter(|(_, key)| *key).map(|((_, item), _)| item).collect();
-            let after = (spec.schema.clone(), columns);
-            trace.behind(&mut spec.fingerprint, vec![("groups", groups), ("functions", functions)], seen, roots, after)
+            let (WindowBounds::FromStart { index, .. } | WindowBounds::FromEnd { index, .. } | WindowBounds::Columns { end: index, .. }) = spec.bounds;
+            let mut parts = vec![("groups", groups), ("functions", functions)];
+            // `start of TUMBLE 1 minute on at`: which of the bounds is there does not matter, the time that it is of does.
+            if let Some((_, window)) = text(&trace.columns[index]).split_once(" of ") {
+                parts.push(("window", vec![Item::plain(window)]));
+            }
+            trace.behind(&mut spec.fingerprint, parts, seen, roots, (spec.schema.clone(), columns))
         }
         Step::Operator(spec) => {
             if let Some((groups, functions, seen)) = spec.accumulates().map(|accumulates| trace.accumulated(&accumulates)) {

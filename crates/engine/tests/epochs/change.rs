@@ -278,7 +278,7 @@ fn what_does_not_fit_is_refused_by_name_and_rebuilt_on_demand() {
     let window = format!("SELECT window_start, k, count(*) AS n {BY_MINUTE}");
     let cases: Vec<(&str, String, &str, &str)> = vec![
         (dedup, dedup.replace("KEY (id)", "KEY (id, k)"), "the key was (id), is (id, k)", "the keys it remembers"),
-        (&window, window.replace("1 minute", "5 minutes"), "the window was TUMBLE 1 minute, is TUMBLE 5 minutes", "windows that are open"),
+        (&window, window.replace("1 minute", "5 minutes"), "the window was TUMBLE 1 minute on at, is TUMBLE 5 minutes on at", "windows that are open"),
         (&window, window.replace("count(*) AS n", "count(*) AS n, sum(x) AS total"), "sum(x) was added", "windows that are open"),
         (
             &window,

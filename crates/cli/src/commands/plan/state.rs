@@ -137,7 +137,9 @@ impl State {
         {
             why.push(format!("it was called \"{from}\""));
         }
-        for change in fate.changes() {
+        // Where the state goes, what it would have mixed is nothing.
+        let rebuilt = matches!(fate, Fate::Rebuild { .. });
+        for change in fate.changes().iter().filter(|change| !rebuilt || change.effect == Effect::Breaks) {
             let told = change.note.iter().map(|note| format!(": {note}"));
             let past = (change.effect == Effect::Mixes).then(|| format!("; rows up to epoch {} came by the old one", self.epoch()));
             why.push(format!("{}{}{}", change.words, past.unwrap_or_default(), told.collect::<String>()));
@@ -173,7 +175,7 @@ impl State {
     }
 
     fn measured_words(&self, fate: &Fate) -> Option<String> {
-        let (rows, size, growth) = self.measured(fate)?;
+        let (rows, size, growth) = self.measured(fate).filter(|(rows, ..)| *rows > 0)?;
         let growth = growth.map(|growth| match growth {
             growth if growth >= 0.5 => format!(", {} more with each epoch of late", thousands(growth.round() as u64)),
             growth if growth <= -0.5 => format!(", {} fewer with each epoch of late", thousands(-growth.round() as u64)),
