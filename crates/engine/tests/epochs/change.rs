@@ -162,6 +162,35 @@ fn groups_that_are_kept_for_ever_keep_functions_that_stay() {
 }
 
 #[test]
+fn groups_change_places_and_rows_that_are_kept_fill_new_functions() {
+    let query = |keys: &str| format!("SELECT {keys}, count(*) AS n FROM s GROUP BY {} EMIT ON CHANGE", keys.replace(" AS odd", ""));
+    let changed = Changed::new(&query("k, x % 2 AS odd"), &rows(0, 150), &query("x % 2 AS odd, k"));
+    assert_eq!(changed.one_change().words, "the order of the groups was (k, x % 2), is (x % 2, k)");
+    let left = last(&changed.then(&rows(150, 400)), |row| format!("{}{}", row["odd"], row["k"]));
+    assert_eq!(left.len(), 6);
+    for row in left.values() {
+        let of = rows(0, 400).iter().filter(|r| r.x() % 2 == number(row, "odd") && format!("K{}", r.k()) == row["k"]).count();
+        assert_eq!(number(row, "n"), of as i64, "{row}");
+    }
+
+    // Over rows that are taken back: the greatest id of each remainder, of which the latest counts.
+    let query = |more: &str| {
+        format!(
+            "CREATE TABLE newest AS SELECT x, max(id) AS id FROM s GROUP BY x EMIT ON CHANGE; CREATE TABLE t AS SELECT id % 2 AS odd, count(*) AS n{more} FROM newest GROUP BY id % 2 EMIT ON CHANGE"
+        )
+    };
+    let changed = Changed::new(&query(", max(id) AS most"), &rows(0, 150), &query(", max(id) AS most, min(id) AS least"));
+    let change = changed.one_change();
+    assert_eq!((change.words.as_str(), change.effect), ("min(newest.id) was added", Effect::Fits));
+    let left = last(&changed.then(&rows(150, 400)), |row| row["odd"].to_string());
+    let newest: Vec<i64> = (0..11).map(|x| rows(0, 400).iter().filter(|r| r.x() == x).map(|r| r.id).max().expect("an id")).collect();
+    for row in left.values() {
+        let of: Vec<i64> = newest.iter().copied().filter(|id| id % 2 == number(row, "odd")).collect();
+        assert_eq!((number(row, "n"), Some(&number(row, "least"))), (of.len() as i64, of.iter().min()), "{row}");
+    }
+}
+
+#[test]
 fn lateness_changes_and_what_was_given_up_stays_so() {
     let query = |minutes: i64| {
         format!(
