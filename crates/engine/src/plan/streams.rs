@@ -19,6 +19,7 @@ use watershed_types::Result;
 
 use super::lower::{KeyColumn, Lowered, Lowering, Part, RowTime, invalid, passed_through};
 use super::nodes::{AsOfNode, DedupNode, WindowKind, WindowNode};
+use super::trace::as_sql;
 use crate::operator::{
     Ahead, Fingerprint, History, KeyedSpec, OverSpec, Relation, SessionSpec, Slot, Step, StreamJoinSpec, TemporalSpec, TimeBounds, UnionSpec, WindowEnd, WindowedSpec, length,
     number_field,
@@ -186,7 +187,7 @@ impl Lowering<'_> {
         let earlier = format!("over {names:?}{kept} columns={:?}", columns(&lowered.schema));
         let fingerprint = |kind: &str| {
             let fingerprint = Fingerprint::new(kind, earlier.clone()).with_all("functions", &names);
-            keep.iter().fold(fingerprint, |fingerprint, keep| fingerprint.with("condition", keep.human_display()))
+            keep.iter().fold(fingerprint, |fingerprint, keep| fingerprint.with("condition", shown(keep)))
         };
         let mut steps = lowered.steps;
         let mut rowtime = lowered.rowtime.clone();
@@ -391,7 +392,7 @@ impl Lowering<'_> {
         let fingerprint = |kind: &str| {
             let on = join.on.iter().map(|(l, r)| format!("{l} = {r}"));
             let fingerprint = Fingerprint::new(kind, earlier.clone()).with("type", join.join_type).with_all("on", on);
-            join.filter.iter().fold(fingerprint, |fingerprint, condition| fingerprint.with("condition", condition.human_display()))
+            join.filter.iter().fold(fingerprint, |fingerprint, condition| fingerprint.with("condition", shown(condition)))
         };
         let changing = ports.iter().any(|port| port.key.is_some());
         let same_window = left_keys.iter().zip(&right_keys).find_map(|(l, r)| {
@@ -542,7 +543,7 @@ impl Lowering<'_> {
             .with_all("on", join.on.iter().map(|(l, r)| format!("{l} = {r}")))
             .with("time", marker.time.as_ref().map_or("of processing", |(_, column)| column))
             .for_ever(true);
-        let fingerprint = join.filter.iter().fold(fingerprint, |fingerprint, condition| fingerprint.with("condition", condition.human_display()));
+        let fingerprint = join.filter.iter().fold(fingerprint, |fingerprint, condition| fingerprint.with("condition", shown(condition)));
         let mut rowtime = ports[0].rowtime.clone();
         rowtime.extend(ports[1].rowtime.iter().map(|_| RowTime::No));
         let [left, right] = ports;
@@ -680,8 +681,20 @@ fn constant(expression: &Expr) -> Option<i64> {
     }
 }
 
+/// A condition as SQL would write it.
+fn shown(condition: &Expr) -> String {
+    use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+    let words = condition.clone().transform_up(|e| {
+        Ok(match &e {
+            Expr::Literal(value, _) => as_sql(value).map_or_else(|| Transformed::no(e.clone()), |words| Transformed::yes(lit(words))),
+            _ => Transformed::no(e),
+        })
+    });
+    words.data().map_or_else(|_| condition.human_display().to_string(), |words| words.human_display().to_string())
+}
+
 /// A constant interval without months, in microseconds.
-fn interval_micros(value: &ScalarValue) -> Option<i64> {
+pub(super) fn interval_micros(value: &ScalarValue) -> Option<i64> {
     match value {
         ScalarValue::IntervalMonthDayNano(Some(interval)) if interval.months == 0 => Some(i64::from(interval.days) * 86_400_000_000 + interval.nanoseconds / 1_000),
         ScalarValue::IntervalDayTime(Some(interval)) => Some(i64::from(interval.days) * 86_400_000_000 + i64::from(interval.milliseconds) * 1_000),

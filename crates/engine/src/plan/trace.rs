@@ -21,6 +21,7 @@ use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use datafusion::physical_plan::expressions::{Column, Literal};
 use watershed_sql::OnViolation;
 
+use super::streams::interval_micros;
 use super::{Input, Plan, SourcePlan, WindowKind};
 use crate::operator::{Accumulates, Fingerprint, GroupColumn, Item, Step, WindowBounds, length};
 
@@ -298,13 +299,21 @@ fn leaves(expression: &Expression) -> BTreeSet<String> {
 fn text(expression: &Expression) -> String {
     let quoted = Arc::clone(expression).transform_up(|e| {
         let value = (e.as_ref() as &dyn std::any::Any).downcast_ref::<Literal>().map(Literal::value);
-        Ok(match value.and_then(|value| value.try_as_str().flatten()) {
-            Some(value) => Transformed::yes(Arc::new(Literal::new(ScalarValue::from(format!("'{}'", value.replace('\'', "''"))))) as Expression),
+        Ok(match value.and_then(as_sql) {
+            Some(words) => Transformed::yes(Arc::new(Literal::new(ScalarValue::from(words))) as Expression),
             None => Transformed::no(e),
         })
     });
     let quoted = quoted.data().unwrap_or_else(|_| Arc::clone(expression));
     fmt_sql(quoted.as_ref()).to_string()
+}
+
+/// A constant as SQL would write it, where it does not write itself so.
+pub(super) fn as_sql(value: &ScalarValue) -> Option<String> {
+    if let Some(text) = value.try_as_str().flatten() {
+        return Some(format!("'{}'", text.replace('\'', "''")));
+    }
+    interval_micros(value).map(|micros| format!("INTERVAL '{}'", length(micros)))
 }
 
 /// A call of an aggregate function.

@@ -322,6 +322,12 @@ fn what_does_not_fit_is_refused_by_name_and_rebuilt_on_demand() {
             "",
         ),
         (
+            "CREATE TABLE t AS SELECT s.id FROM s JOIN r ON s.id = r.id AND s.k <> 'none' AND r.at BETWEEN s.at - INTERVAL '1 minute' AND s.at",
+            "CREATE TABLE t AS SELECT s.id FROM s JOIN r ON s.id = r.id AND s.k <> 'none' AND r.at BETWEEN s.at - INTERVAL '90 seconds' AND s.at".to_owned(),
+            "is r.at >= s.at - INTERVAL '90 seconds' AND r.at <= s.at",
+            "the rows that wait for a partner",
+        ),
+        (
             "CREATE VIEW v AS SELECT k, x, at FROM s; CREATE TABLE t AS SELECT k, sum(x) AS total FROM v GROUP BY k EMIT ON CHANGE",
             "CREATE VIEW v AS SELECT k, x * 2 AS x, at FROM s; CREATE TABLE t AS SELECT k, sum(x) AS total FROM v GROUP BY k EMIT ON CHANGE".to_owned(),
             "sum(x * 2) was added; sum(x) was removed",
