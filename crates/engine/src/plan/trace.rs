@@ -112,7 +112,10 @@ fn follow(step: &mut Step, inputs: &[Trace], roots: &[String]) -> Option<Trace> 
             let schema = lookup.schema();
             let others = schema.fields().len() - trace.columns.len().min(schema.fields().len());
             let mine = trace.columns.iter().cloned();
-            let static_columns = |from: usize| (from..from + others).map(|i| leaf(schema.field(i).name())).collect::<Vec<_>>();
+            // With the table's name: a column of the stream may have the same.
+            let named = spec.table.schema().columns();
+            let static_columns =
+                |from: usize| (0..others).map(|nth| leaf(&named.get(nth).map_or_else(|| schema.field(from + nth).name().clone(), |c| c.flat_name()))).collect::<Vec<_>>();
             let columns = if spec.stream_left { mine.chain(static_columns(trace.columns.len())).collect() } else { static_columns(0).into_iter().chain(mine).collect() };
             let mut after = trace.then(&schema, columns);
             let on = spec.stream_keys.iter().zip(&spec.table_keys).map(|(of_stream, of_table)| format!("{} = {}", text(&trace.resolve(of_stream)), text(of_table)));
