@@ -118,10 +118,28 @@ pub struct RunArguments {
     pub format: Format,
 }
 
+/// Events a second.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rate {
+    /// Of this source; of every one without it.
+    pub source: Option<String>,
+    /// How many.
+    pub events: f64,
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    let (source, events) = text.rsplit_once('=').map_or((None, text), |(source, events)| (Some(source.to_owned()), events));
+    let events = events.replace('_', "").parse::<f64>().ok().filter(|events| events.is_finite() && *events >= 0.0);
+    Ok(Rate { source, events: events.ok_or("write a number of events a second, such as 50000, or transactions=50000")? })
+}
+
 #[derive(Debug, Args)]
 pub struct PlanArguments {
     #[command(flatten)]
     pub project: ProjectArgument,
+    /// Events a second, of every source or of one, to estimate the size of state; measured where the pipeline has run.
+    #[arg(long, value_name = "[SOURCE=]EVENTS", value_parser = rate)]
+    pub rate: Vec<Rate>,
     /// How to print it.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,

@@ -1,12 +1,12 @@
 //! `watershed plan`: what would run, and what becomes of the state that is there. Touches nothing.
 
-use std::collections::BTreeMap;
+mod state;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use watershed_engine::operator::Step;
 use watershed_engine::plan::{Plan, TablePlan, describe};
 use watershed_engine::time::interval;
-use watershed_protocol::OperatorState;
 use watershed_sql::OnViolation;
 use watershed_types::{Options, Result};
 
@@ -16,60 +16,32 @@ use crate::project::Project;
 use crate::session::{plan, runtime};
 use crate::system;
 
+use state::State;
+
 /// Runs the command.
 pub fn run(arguments: PlanArguments) -> Result<u8> {
     let project = Project::open(&arguments.project.project)?;
     let runtime = runtime()?;
     let plan = plan(&project, &runtime)?;
-    let manifest = match system::open_checkpoint(&project, runtime.handle())? {
-        Some(checkpoint) => system::newest_manifest(&checkpoint)?,
-        None => None,
+    let checkpoint = system::open_checkpoint(&project, runtime.handle())?;
+    let tables = match &checkpoint {
+        Some(_) => system::existing_tables(&project, runtime.handle())?.into_iter().map(|table| table.name).collect(),
+        None => BTreeSet::new(),
     };
-    let chains = manifest.map(|m| m.state).unwrap_or_default();
+    let state = State::of(&plan, checkpoint.as_ref(), tables, &arguments.rate, project.settings.engine.memory)?;
     if arguments.format == Format::Table {
-        print(&text(&project, &plan, &chains))?;
+        print(&text(&project, &plan, &state))?;
     } else {
-        print_json(&as_json(&project, &plan, &chains))?;
+        print_json(&as_json(&project, &plan, &state))?;
     }
     Ok(0)
-}
-
-/// Identifier and fingerprint of a stateful step.
-pub fn stateful(step: &Step) -> Option<(&str, &str)> {
-    match step {
-        Step::Dedup(spec) => Some((&spec.id, &spec.fingerprint)),
-        Step::Aggregate(spec) => Some((&spec.id, &spec.fingerprint)),
-        Step::Operator(spec) => Some((spec.id(), spec.fingerprint())),
-        _ => None,
-    }
-}
-
-fn fate(id: &str, fingerprint: &str, chains: &BTreeMap<String, OperatorState>) -> &'static str {
-    match chains.get(id) {
-        None => "new",
-        Some(chain) if chain.fingerprint == fingerprint => "reused",
-        Some(_) => "changed: must be rebuilt",
-    }
-}
-
-fn gone<'a>(plan: &Plan, chains: &'a BTreeMap<String, OperatorState>) -> Vec<&'a str> {
-    let known: Vec<&str> = plan.tables.iter().flat_map(|t| &t.steps).filter_map(stateful).map(|(id, _)| id).collect();
-    chains
-        .keys()
-        .map(String::as_str)
-        .filter(|id| match id.strip_prefix("source:") {
-            Some("system.replay") => false,
-            Some(source) => !plan.sources.iter().any(|s| s.name == source),
-            None => !known.contains(id),
-        })
-        .collect()
 }
 
 fn options(options: &Options) -> String {
     options.shown().map(|(key, value)| format!("{key} = '{value}'")).collect::<Vec<_>>().join(", ")
 }
 
-fn text(project: &Project, plan: &Plan, chains: &BTreeMap<String, OperatorState>) -> String {
+fn text(project: &Project, plan: &Plan, state: &State) -> String {
     let mut text = format!("{}: {} source(s), {} table(s), {} sink(s)\n", project.name(), plan.sources.len(), plan.tables.len(), plan.sinks.len());
     for source in &plan.sources {
         text.push_str(&format!("\nsource {} · {} · {} · {} columns\n", source.name, source.connector, describe::format(&source.format), source.schema.fields().len()));
@@ -87,7 +59,7 @@ fn text(project: &Project, plan: &Plan, chains: &BTreeMap<String, OperatorState>
             None => text.push_str("  no watermark: no window over it ever closes but at `run --once --final`\n"),
         }
     }
-    for table in &plan.tables {
+    for (number, table) in plan.tables.iter().enumerate() {
         match table.stored {
             true => text.push_str(&format!("\ntable {} · {} · {} columns", table.name, table.zone.as_str(), table.schema.fields().len())),
             false => text.push_str(&format!("\nstream {} · not kept · {} columns", table.name, table.schema.fields().len())),
@@ -96,10 +68,13 @@ fn text(project: &Project, plan: &Plan, chains: &BTreeMap<String, OperatorState>
             text.push_str(&format!(" · partitioned by {}", table.partitioned_by.join(", ")));
         }
         text.push_str(&format!("\n  {}\n", reads(plan, table).join(" and ")));
+        for line in state.past(plan, number) {
+            text.push_str(&format!("  new, and its past is not in it: {line}\n"));
+        }
         for step in &table.steps {
             text.push_str(&format!("  └─ {}\n", describe::step(step)));
-            if let Some((id, fingerprint)) = stateful(step) {
-                text.push_str(&format!("       state \"{id}\": {}\n", fate(id, fingerprint, chains)));
+            for line in step.stateful().into_iter().flat_map(|(id, fingerprint)| state.lines(plan, number, id, fingerprint)) {
+                text.push_str(&format!("       {line}\n"));
             }
         }
         for rule in &table.rules {
@@ -112,11 +87,11 @@ fn text(project: &Project, plan: &Plan, chains: &BTreeMap<String, OperatorState>
             text.push_str(&format!("  └─ sink {} · {} {}\n", sink.name, sink.connector, options(&sink.options)));
         }
     }
-    for id in gone(plan, chains) {
+    for id in state.gone(plan) {
         text.push_str(&format!("\nstate \"{id}\" belongs to nothing any more and is dropped with the next epoch\n"));
     }
-    if plan.tables.iter().flat_map(|t| &t.steps).filter_map(stateful).any(|(id, f)| fate(id, f, chains).starts_with("changed")) {
-        text.push_str("\nan operator has changed: the pipeline refuses to start, unless it is started once with --rebuild\n");
+    for line in state.verdicts() {
+        text.push_str(&format!("\n{line}\n"));
     }
     text
 }
@@ -134,23 +109,30 @@ fn violation(action: OnViolation) -> &'static str {
     }
 }
 
-fn table_json(plan: &Plan, table: &TablePlan, chains: &BTreeMap<String, OperatorState>) -> Value {
+fn table_json(plan: &Plan, number: usize, state: &State) -> Value {
+    let table = &plan.tables[number];
     let steps: Vec<Value> = table
         .steps
         .iter()
-        .map(|step| match stateful(step) {
-            Some((id, fingerprint)) => json!({ "step": describe::step(step), "state": id, "fate": fate(id, fingerprint, chains) }),
-            None => json!({ "step": describe::step(step) }),
+        .map(|step| {
+            let mut told = json!({ "step": describe::step(step) });
+            if let Some((id, fingerprint)) = step.stateful() {
+                told["state"] = json!(id);
+                if let (Value::Object(told), Value::Object(state)) = (&mut told, state.json(plan, number, id, fingerprint)) {
+                    told.extend(state);
+                }
+            }
+            told
         })
         .collect();
     let rules: Vec<Value> = table.rules.iter().map(|r| json!({ "name": r.name, "expect": r.text, "on_violation": violation(r.on_violation) })).collect();
     json!({
         "name": table.name, "zone": table.zone.as_str(), "reads": reads(plan, table), "partitioned_by": table.partitioned_by,
-        "columns": describe::columns(&table.schema), "steps": steps, "rules": rules,
+        "columns": describe::columns(&table.schema), "steps": steps, "rules": rules, "not_in_it": state.past(plan, number),
     })
 }
 
-fn as_json(project: &Project, plan: &Plan, chains: &BTreeMap<String, OperatorState>) -> Value {
+fn as_json(project: &Project, plan: &Plan, state: &State) -> Value {
     let sources: Vec<Value> = plan
         .sources
         .iter()
@@ -160,11 +142,11 @@ fn as_json(project: &Project, plan: &Plan, chains: &BTreeMap<String, OperatorSta
             json!({ "name": s.name, "connector": s.connector, "format": describe::format(&s.format), "columns": describe::columns(&s.schema), "watermark": watermark, "with": with })
         })
         .collect();
-    let tables: Vec<Value> = plan.tables.iter().map(|t| table_json(plan, t, chains)).collect();
+    let tables: Vec<Value> = (0..plan.tables.len()).map(|number| table_json(plan, number, state)).collect();
     let sinks: Vec<Value> = plan
         .sinks
         .iter()
         .map(|s| json!({ "name": s.name, "from": plan.tables[s.table].name, "connector": s.connector, "with": s.options.shown().collect::<BTreeMap<_, _>>() }))
         .collect();
-    json!({ "pipeline": project.name(), "sources": sources, "tables": tables, "sinks": sinks, "dropped_state": gone(plan, chains) })
+    json!({ "pipeline": project.name(), "sources": sources, "tables": tables, "sinks": sinks, "dropped_state": state.gone(plan), "state": state.summary() })
 }

@@ -1,6 +1,7 @@
 //! The whole of it from outside: projects on disk, the `watershed` binary, its tables read back.
 
 mod alerts;
+mod change;
 mod console;
 mod crash;
 mod faults;

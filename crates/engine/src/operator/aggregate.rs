@@ -30,7 +30,7 @@ use watershed_types::Reason;
 
 use super::batch::{Refusal, StreamBatch, Tally, late_detail};
 use super::store::StateFiles;
-use super::{Operator, Out, Until};
+use super::{Fingerprint, Operator, Out, Until};
 use crate::run::{Stage, timed};
 
 /// One expression of GROUP BY.
@@ -87,7 +87,7 @@ pub struct AggregateSpec {
     /// The operator's name in state.
     pub id: String,
     /// What its state depends on.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     /// How to know a row's window.
     pub bounds: WindowBounds,
     /// GROUP BY, in output order.
@@ -225,7 +225,7 @@ impl Operator for WindowAggregate {
     fn id(&self) -> &str {
         &self.spec.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.spec.fingerprint
     }
     fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {

@@ -24,11 +24,12 @@ use watershed_types::Reason;
 
 use super::aggregate::{WindowBounds, new_accumulator};
 use super::batch::{DELETE, INSERT, Refusal, StreamBatch, Tally};
+use super::keeps::{Keeps, KeptFor, entry, width};
 use super::relation::{conform, relaxed};
 use super::scratch::Scratch;
 use super::store::{FOR_EVER, RowCodec, StateFiles, Store, shrink_all, snapshot_all};
 use super::windowed::why_late;
-use super::{Operator, OperatorSpec, Out, Until};
+use super::{Accumulates, Fingerprint, Operator, OperatorSpec, Out, Until, state_width};
 use crate::run::{Stage, timed};
 
 /// When results are shown.
@@ -47,7 +48,7 @@ pub struct ChangeAggregateSpec {
     /// The operator's name in state.
     pub id: String,
     /// What its state depends on.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     /// GROUP BY, in output order.
     pub groups: Vec<Arc<dyn PhysicalExpr>>,
     /// The aggregates, after the groups.
@@ -70,8 +71,17 @@ impl OperatorSpec for ChangeAggregateSpec {
     fn id(&self) -> &str {
         &self.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+    fn fingerprint_mut(&mut self) -> &mut Fingerprint {
+        &mut self.fingerprint
+    }
+    fn keeps(&self) -> Vec<Keeps> {
+        let span = if self.window.is_some() { KeptFor::Window(self.lateness) } else { KeptFor::ForEver };
+        let keys = self.schema.fields().iter().take(self.groups.len()).map(|f| width([f.data_type()])).sum();
+        let copies = if matches!(self.show, Show::Early(_)) { 2 } else { 1 };
+        vec![Keeps { span, bytes: copies * entry(keys, state_width(&self.functions)) }]
     }
     fn describe(&self) -> String {
         let functions: Vec<String> = self.functions.iter().map(|f| f.name().replace("count(Int64(1))", "count(*)")).collect();
@@ -90,6 +100,9 @@ impl OperatorSpec for ChangeAggregateSpec {
     }
     fn schema(&self) -> SchemaRef {
         relaxed(&self.schema)
+    }
+    fn accumulates(&self) -> Option<Accumulates<'_>> {
+        Some(Accumulates { groups: self.groups.iter().collect(), functions: &self.functions, filters: &self.filters })
     }
     fn build(self: Box<Self>, _: usize) -> Result<Box<dyn Operator>> {
         let keys = self.groups.iter().map(|group| group.data_type(&self.input)).collect::<Result<Vec<_>>>()?;
@@ -389,7 +402,7 @@ impl Operator for ChangeAggregate {
     fn id(&self) -> &str {
         &self.spec.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.spec.fingerprint
     }
     fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {

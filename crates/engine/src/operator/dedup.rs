@@ -28,7 +28,7 @@ use super::batch::{Refusal, Rows, StreamBatch, Tally, late_detail};
 use super::scratch::{Area, Scratch};
 use super::store::StateFiles;
 use super::table128::Table128;
-use super::{Operator, Out, Until};
+use super::{Fingerprint, Operator, Out, Until};
 use crate::run::{Stage, timed};
 
 /// What to deduplicate by.
@@ -37,7 +37,7 @@ pub struct DedupSpec {
     /// The operator's name in state.
     pub id: String,
     /// What its state depends on.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     /// Key columns, by index.
     pub key: Vec<usize>,
     /// The event-time column, by index.
@@ -203,7 +203,7 @@ impl Operator for Dedup {
     fn id(&self) -> &str {
         &self.spec.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.spec.fingerprint
     }
     fn absorbs(&self) -> bool {
@@ -328,7 +328,8 @@ impl Dedup {
         }
         self.shards.par_iter_mut().zip(of_shard).enumerate().for_each(|(index, (shard, mut rows))| {
             let first_group = first_group(index, key_groups, count);
-            rows.sort_unstable_by_key(|(group, _, time)| (*group, time.div_euclid(within)));
+            // Of two entries of a key in one bucket, which a shorter interval had told apart, the later one stays.
+            rows.sort_unstable_by_key(|(group, _, time)| (*group, time.div_euclid(within), std::cmp::Reverse(*time)));
             for rows in rows.chunk_by(|a, b| a.0 == b.0 && a.2.div_euclid(within) == b.2.div_euclid(within)) {
                 let bucket = rows[0].2.div_euclid(within);
                 let table = shard.groups[(rows[0].0 - first_group) as usize].entry(bucket).or_default();

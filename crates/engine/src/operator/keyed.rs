@@ -20,10 +20,11 @@ use datafusion::physical_expr::PhysicalExpr;
 use hashbrown::HashMap;
 
 use super::batch::{DELETE, INSERT, StreamBatch, Tally};
+use super::keeps::{Keeps, KeptFor, entry, width};
 use super::relation::{Relation, conform, relaxed};
 use super::scratch::Scratch;
 use super::store::{FOR_EVER, RowCodec, StateFiles, Store, contents, snapshot_all};
-use super::{Operator, OperatorSpec, Out, Until};
+use super::{Fingerprint, Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// What to run for each key.
@@ -31,7 +32,7 @@ pub struct KeyedSpec {
     /// The operator's name in state.
     pub id: String,
     /// What its state depends on.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     /// What it does, in words.
     pub words: String,
     /// The node over its one input, whose last column is the rows' number.
@@ -54,8 +55,16 @@ impl OperatorSpec for KeyedSpec {
     fn id(&self) -> &str {
         &self.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+    fn fingerprint_mut(&mut self) -> &mut Fingerprint {
+        &mut self.fingerprint
+    }
+    fn keeps(&self) -> Vec<Keeps> {
+        let span = if self.prune { KeptFor::EachKey(1) } else { KeptFor::ForEver };
+        let row = self.relation.slots().first().map_or(0, |slot| slot.columns().fields().iter().map(|f| width([f.data_type()])).sum());
+        vec![Keeps { span, bytes: entry(width(&self.key_types), row) }]
     }
     fn describe(&self) -> String {
         let kept = if self.prune { "only rows that are shown are kept" } else { "every row is kept for ever" };
@@ -63,6 +72,10 @@ impl OperatorSpec for KeyedSpec {
     }
     fn schema(&self) -> SchemaRef {
         relaxed(&self.schema)
+    }
+    fn passes(&self) -> usize {
+        // Of an aggregate no column is its input's.
+        self.number
     }
     fn build(self: Box<Self>, _: usize) -> Result<Box<dyn Operator>> {
         let slot = &self.relation.slots()[0];
@@ -190,7 +203,7 @@ impl Operator for Keyed {
     fn id(&self) -> &str {
         &self.spec.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.spec.fingerprint
     }
     fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, _: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {

@@ -72,6 +72,11 @@ impl Lookup {
         Ok(())
     }
 
+    /// What is joined and how.
+    pub fn spec(&self) -> &LookupSpec {
+        &self.spec
+    }
+
     /// The output columns.
     pub fn schema(&self) -> SchemaRef {
         relaxed(&self.spec.schema)

@@ -11,8 +11,11 @@ mod aggregate;
 mod assign;
 mod batch;
 mod change_aggregate;
+mod convert;
 mod dedup;
 mod expand;
+mod fingerprint;
+mod keeps;
 mod keyed;
 mod lookup;
 mod over;
@@ -34,14 +37,18 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DataFusionError, Result, cast::as_boolean_array};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_plan::expressions::Column;
 
 pub use aggregate::{AggregateSpec, GroupColumn, WindowAggregate, WindowBounds};
 pub use assign::AssignSpec;
 pub use batch::{DELETE, INSERT, Origin, Refusal, Rows, StreamBatch, Tally};
 pub use change_aggregate::{ChangeAggregateSpec, Show};
+pub use convert::{Saved, convert};
 pub use dedup::{Dedup, DedupSpec};
 pub use expand::ExpandSpec;
+pub use fingerprint::{Change, Effect, Fingerprint, Item, length};
+pub use keeps::{Keeps, KeptFor, width};
 pub use keyed::KeyedSpec;
 pub use lookup::{Lookup, LookupSpec};
 pub use over::{Ahead, History, OverSpec};
@@ -100,12 +107,34 @@ impl Until {
 /// Where a snapshot goes, batch by batch.
 pub type Out<'a> = &'a mut dyn FnMut(RecordBatch) -> Result<()>;
 
+/// What an aggregate keeps the states of.
+pub struct Accumulates<'a> {
+    /// GROUP BY.
+    pub groups: Vec<&'a Arc<dyn PhysicalExpr>>,
+    /// The functions.
+    pub functions: &'a [Arc<AggregateFunctionExpr>],
+    /// Their FILTER clauses.
+    pub filters: &'a [Option<Arc<dyn PhysicalExpr>>],
+}
+
 /// A stateful operator, planned.
 pub trait OperatorSpec: Send + Sync {
     /// Its name in state: what it was called when its state was written.
     fn id(&self) -> &str;
-    /// What its state depends on: with another fingerprint the state does not fit any more.
-    fn fingerprint(&self) -> &str;
+    /// What its state depends on.
+    fn fingerprint(&self) -> &Fingerprint;
+    /// The same, to be completed.
+    fn fingerprint_mut(&mut self) -> &mut Fingerprint;
+    /// How many of the columns it yields first are those of its one input.
+    fn passes(&self) -> usize {
+        0
+    }
+    /// For operators that keep the states of functions and not rows: which.
+    fn accumulates(&self) -> Option<Accumulates<'_>> {
+        None
+    }
+    /// What it keeps of each of its inputs.
+    fn keeps(&self) -> Vec<Keeps>;
     /// What it does, in words, for `watershed plan`.
     fn describe(&self) -> String;
     /// The columns it yields.
@@ -122,7 +151,7 @@ pub trait Operator: Send {
     /// Its name in state.
     fn id(&self) -> &str;
     /// What its state depends on.
-    fn fingerprint(&self) -> &str;
+    fn fingerprint(&self) -> &Fingerprint;
     /// True if its rows are results; false if it passes on rows of its input.
     fn absorbs(&self) -> bool {
         true
@@ -158,11 +187,27 @@ pub trait Operator: Send {
     fn restore(&mut self, files: &dyn StateFiles, emitted_to: Option<i64>, watermark: i64) -> Result<()>;
 }
 
+/// What the states of functions take for a group, bytes.
+pub fn state_width(functions: &[Arc<AggregateFunctionExpr>]) -> u64 {
+    let fields: Vec<_> = functions.iter().flat_map(|function| function.state_fields().into_iter().flatten()).collect();
+    width(fields.iter().map(|field| field.data_type()))
+}
+
 impl Step {
     /// Picks columns of `from` by index.
     pub fn pick(indices: &[usize], schema: SchemaRef, from: &SchemaRef) -> Step {
         let expressions = indices.iter().map(|i| Arc::new(Column::new(from.field(*i).name(), *i)) as Arc<dyn PhysicalExpr>).collect();
         Step::Project { expressions, schema }
+    }
+
+    /// The name and the fingerprint of a stateful step.
+    pub fn stateful(&self) -> Option<(&str, &Fingerprint)> {
+        match self {
+            Step::Dedup(spec) => Some((&spec.id, &spec.fingerprint)),
+            Step::Aggregate(spec) => Some((&spec.id, &spec.fingerprint)),
+            Step::Operator(spec) => Some((spec.id(), spec.fingerprint())),
+            _ => None,
+        }
     }
 
     /// True for steps that keep state between batches.

@@ -18,11 +18,12 @@ use datafusion::physical_expr::PhysicalExpr;
 use watershed_types::Reason;
 
 use super::batch::{Refusal, StreamBatch, Tally};
+use super::keeps::{Keeps, KeptFor, entry, width};
 use super::relation::{Relation, conform, relaxed};
 use super::scratch::Scratch;
 use super::store::{RowCodec, StateFiles, Store, contents, snapshot_all};
 use super::windowed::why_late;
-use super::{Operator, OperatorSpec, Out, Until};
+use super::{Fingerprint, Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// How far back frames reach.
@@ -50,7 +51,7 @@ pub struct OverSpec {
     /// The operator's name in state.
     pub id: String,
     /// What its state depends on.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     /// What it does, in words.
     pub words: String,
     /// The node over its one input, whose last column is the rows' number.
@@ -77,8 +78,22 @@ impl OperatorSpec for OverSpec {
     fn id(&self) -> &str {
         &self.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+    fn fingerprint_mut(&mut self) -> &mut Fingerprint {
+        &mut self.fingerprint
+    }
+    fn keeps(&self) -> Vec<Keeps> {
+        let span = match self.history {
+            History::Rows(rows) => KeptFor::EachKey(rows.max(1)),
+            History::Time(micros) => KeptFor::Time(micros),
+            History::All => KeptFor::ForEver,
+        };
+        vec![Keeps {
+            span,
+            bytes: entry(width(&self.key_types), self.relation.slots().first().map_or(0, |slot| slot.columns().fields().iter().map(|f| width([f.data_type()])).sum())),
+        }]
     }
     fn describe(&self) -> String {
         let kept = match self.history {
@@ -90,6 +105,9 @@ impl OperatorSpec for OverSpec {
     }
     fn schema(&self) -> SchemaRef {
         relaxed(&self.schema)
+    }
+    fn passes(&self) -> usize {
+        self.number
     }
     fn build(self: Box<Self>, _: usize) -> Result<Box<dyn Operator>> {
         let slot = &self.relation.slots()[0];
@@ -259,7 +277,7 @@ impl Operator for Over {
     fn id(&self) -> &str {
         &self.spec.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.spec.fingerprint
     }
     fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {

@@ -19,11 +19,12 @@ use hashbrown::HashMap;
 use watershed_types::Reason;
 
 use super::batch::{Refusal, StreamBatch, Tally};
+use super::keeps::{Keeps, KeptFor, entry, width};
 use super::relation::{conform, relaxed};
 use super::scratch::Scratch;
 use super::store::{RowCodec, StateFiles, Store, contents, snapshot_all};
 use super::windowed::why_late;
-use super::{Operator, OperatorSpec, Out, Until};
+use super::{Fingerprint, Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// What to find sessions in.
@@ -31,7 +32,7 @@ pub struct SessionSpec {
     /// The operator's name in state.
     pub id: String,
     /// What its state depends on.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     /// The columns that say whose sessions; none for sessions of all rows.
     pub partition_by: Vec<usize>,
     /// The event-time column.
@@ -48,8 +49,15 @@ impl OperatorSpec for SessionSpec {
     fn id(&self) -> &str {
         &self.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+    fn fingerprint_mut(&mut self) -> &mut Fingerprint {
+        &mut self.fingerprint
+    }
+    fn keeps(&self) -> Vec<Keeps> {
+        let key: u64 = self.partition_by.iter().map(|column| width([self.input.field(*column).data_type()])).sum();
+        vec![Keeps { span: KeptFor::AtLeast(self.gap), bytes: entry(key, width(self.input.fields().iter().map(|f| f.data_type()))) }]
     }
     fn describe(&self) -> String {
         let names: Vec<&str> = self.partition_by.iter().map(|column| self.input.field(*column).name().as_str()).collect();
@@ -58,6 +66,9 @@ impl OperatorSpec for SessionSpec {
     }
     fn schema(&self) -> SchemaRef {
         relaxed(&self.schema)
+    }
+    fn passes(&self) -> usize {
+        self.input.fields().len()
     }
     fn build(self: Box<Self>, _: usize) -> Result<Box<dyn Operator>> {
         let keys = self.partition_by.iter().map(|column| self.input.field(*column).data_type().clone()).collect::<Vec<_>>();
@@ -213,7 +224,7 @@ impl Operator for Sessions {
     fn id(&self) -> &str {
         &self.spec.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.spec.fingerprint
     }
     fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {

@@ -23,10 +23,11 @@ use datafusion::physical_expr::PhysicalExpr;
 use watershed_types::Reason;
 
 use super::batch::{DELETE, INSERT, Refusal, StreamBatch, Tally, late_detail};
+use super::keeps::{Keeps, KeptFor, entry, width};
 use super::relation::{conform, relaxed};
 use super::scratch::Scratch;
 use super::store::{FOR_EVER, RowCodec, StateFiles, Store, contents, shrink_all, snapshot_all};
-use super::{Operator, OperatorSpec, Out, Until};
+use super::{Fingerprint, Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// How far apart the event times of two rows that meet may be: `least <= left - right <= most`, microseconds.
@@ -60,7 +61,7 @@ pub struct StreamJoinSpec {
     /// The operator's name in state.
     pub id: String,
     /// What its state depends on.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     /// The join.
     pub join_type: JoinType,
     /// Key expressions on the columns of each side; of the same types.
@@ -88,8 +89,19 @@ impl OperatorSpec for StreamJoinSpec {
     fn id(&self) -> &str {
         &self.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+    fn fingerprint_mut(&mut self) -> &mut Fingerprint {
+        &mut self.fingerprint
+    }
+    fn keeps(&self) -> Vec<Keeps> {
+        let keys = width(&self.key_types);
+        let of = |side: usize| {
+            let span = self.bounds.map_or(KeptFor::ForEver, |bounds| KeptFor::Time(bounds.needed_until(side, 0).max(0)));
+            Keeps { span, bytes: entry(keys, width(self.columns[side].fields().iter().map(|f| f.data_type()))) }
+        };
+        vec![of(0), of(1)]
     }
     fn describe(&self) -> String {
         let kind = self.join_type.to_string().to_lowercase();
@@ -389,7 +401,7 @@ impl Operator for StreamJoin {
     fn id(&self) -> &str {
         &self.spec.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.spec.fingerprint
     }
     fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {

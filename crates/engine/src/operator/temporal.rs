@@ -20,11 +20,12 @@ use datafusion::physical_expr::PhysicalExpr;
 use watershed_types::Reason;
 
 use super::batch::{DELETE, Refusal, StreamBatch, Tally};
+use super::keeps::{Keeps, KeptFor, entry, width};
 use super::relation::{conform, relaxed};
 use super::scratch::Scratch;
 use super::store::{FOR_EVER, RowCodec, StateFiles, Store, contents, shrink_all, snapshot_all};
 use super::windowed::why_late;
-use super::{Operator, OperatorSpec, Out, Until};
+use super::{Fingerprint, Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// What to join and how.
@@ -32,7 +33,7 @@ pub struct TemporalSpec {
     /// The operator's name in state.
     pub id: String,
     /// What its state depends on.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     /// True if rows without a version stay, with NULLs.
     pub outer: bool,
     /// Key expressions on the columns of each side: the stream's, the versions'.
@@ -56,8 +57,16 @@ impl OperatorSpec for TemporalSpec {
     fn id(&self) -> &str {
         &self.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+    fn fingerprint_mut(&mut self) -> &mut Fingerprint {
+        &mut self.fingerprint
+    }
+    fn keeps(&self) -> Vec<Keeps> {
+        let keys = width(&self.key_types);
+        let row = |side: usize| entry(keys, width(self.columns[side].fields().iter().map(|f| f.data_type())));
+        vec![Keeps { span: KeptFor::Time(0), bytes: row(STREAM) }, Keeps { span: KeptFor::EachKey(1), bytes: row(VERSIONS) + 8 }]
     }
     fn describe(&self) -> String {
         match self.times {
@@ -304,7 +313,7 @@ impl Operator for Temporal {
     fn id(&self) -> &str {
         &self.spec.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.spec.fingerprint
     }
     fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {

@@ -5,14 +5,17 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 
 use super::batch::{StreamBatch, Tally};
+use super::keeps::Keeps;
 use super::relation::{conform, relaxed};
 use super::store::StateFiles;
-use super::{Operator, OperatorSpec, Out, Until};
+use super::{Fingerprint, Operator, OperatorSpec, Out, Until};
 
 /// What to put together.
 pub struct UnionSpec {
     /// The operator's name.
     pub id: String,
+    /// It keeps nothing.
+    pub fingerprint: Fingerprint,
     /// The columns yielded.
     pub schema: SchemaRef,
 }
@@ -21,8 +24,14 @@ impl OperatorSpec for UnionSpec {
     fn id(&self) -> &str {
         &self.id
     }
-    fn fingerprint(&self) -> &str {
-        "union"
+    fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+    fn fingerprint_mut(&mut self) -> &mut Fingerprint {
+        &mut self.fingerprint
+    }
+    fn keeps(&self) -> Vec<Keeps> {
+        vec![]
     }
     fn describe(&self) -> String {
         "put together".to_owned()
@@ -31,13 +40,14 @@ impl OperatorSpec for UnionSpec {
         relaxed(&self.schema)
     }
     fn build(self: Box<Self>, _: usize) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(Union { schema: relaxed(&self.schema), id: self.id }))
+        Ok(Box::new(Union { schema: relaxed(&self.schema), id: self.id, fingerprint: self.fingerprint }))
     }
 }
 
 /// The running operator. Rows stay what they are: late where they were late, with the bytes they came from.
 struct Union {
     id: String,
+    fingerprint: Fingerprint,
     schema: SchemaRef,
 }
 
@@ -45,8 +55,8 @@ impl Operator for Union {
     fn id(&self) -> &str {
         &self.id
     }
-    fn fingerprint(&self) -> &str {
-        "union"
+    fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
     }
     fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, _: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {
         let mut out = Vec::new();

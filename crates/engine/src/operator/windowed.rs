@@ -18,10 +18,11 @@ use datafusion::common::{DataFusionError, Result};
 use watershed_types::Reason;
 
 use super::batch::{Refusal, StreamBatch, Tally, late_detail};
+use super::keeps::{Keeps, KeptFor, entry, width};
 use super::relation::{Relation, conform, relaxed};
 use super::scratch::Scratch;
 use super::store::{RowCodec, StateFiles, Store, contents, shrink_all, snapshot_all};
-use super::{Operator, OperatorSpec, Out, Until};
+use super::{Fingerprint, Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// Where a row's window ends: `after` microseconds after the time in a column.
@@ -38,7 +39,7 @@ pub struct WindowedSpec {
     /// The operator's name in state.
     pub id: String,
     /// What its state depends on.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     /// What it does, in words.
     pub words: String,
     /// The node over its inputs.
@@ -57,14 +58,24 @@ impl OperatorSpec for WindowedSpec {
     fn id(&self) -> &str {
         &self.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+    fn fingerprint_mut(&mut self) -> &mut Fingerprint {
+        &mut self.fingerprint
+    }
+    fn keeps(&self) -> Vec<Keeps> {
+        let of = |slot: &super::relation::Slot| Keeps { span: KeptFor::Window(0), bytes: entry(8, width(slot.columns().fields().iter().map(|f| f.data_type()))) };
+        self.relation.slots().iter().map(of).collect()
     }
     fn describe(&self) -> String {
         format!("{}, when a window closes", self.words)
     }
     fn schema(&self) -> SchemaRef {
         relaxed(&self.schema)
+    }
+    fn passes(&self) -> usize {
+        if self.numbered { self.relation.slots().first().map_or(0, |slot| slot.columns().fields().len() - 1) } else { 0 }
     }
     fn build(self: Box<Self>, _: usize) -> Result<Box<dyn Operator>> {
         let mut codecs = Vec::new();
@@ -165,7 +176,7 @@ impl Operator for Windowed {
     fn id(&self) -> &str {
         &self.spec.id
     }
-    fn fingerprint(&self) -> &str {
+    fn fingerprint(&self) -> &Fingerprint {
         &self.spec.fingerprint
     }
     fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {

@@ -20,7 +20,7 @@ use watershed_types::Result;
 
 use super::lower::{KeyColumn, Lowered, Lowering, RowTime, invalid, passed_through};
 use super::nodes::WindowKind;
-use crate::operator::{AggregateSpec, ChangeAggregateSpec, ExpandSpec, GroupColumn, KeyedSpec, Relation, Show, Slot, Step, WindowBounds, number_field};
+use crate::operator::{AggregateSpec, ChangeAggregateSpec, ExpandSpec, Fingerprint, GroupColumn, KeyedSpec, Relation, Show, Slot, Step, WindowBounds, length, number_field};
 
 /// What GROUP BY names, and what of it is a window's.
 struct Groups {
@@ -91,11 +91,12 @@ impl Lowering<'_> {
         let bounds = self.bounds(&lowered, window)?;
         let mut rowtime = groups.rowtime;
         rowtime.extend(functions.iter().map(|_| RowTime::No));
-        let fingerprint = format!(
+        let earlier = format!(
             "aggregate windows={window:?} groups={:?} functions={:?}",
             groups.columns.iter().map(|g| g.expression().to_string()).collect::<Vec<_>>(),
             functions.iter().map(|f| f.name().to_owned()).collect::<Vec<_>>()
         );
+        let fingerprint = Fingerprint::new("window", earlier).with("window", super::trace::window(window));
         let id = self.operator_id("window");
         let mut steps = lowered.steps;
         steps.push(Step::Aggregate(AggregateSpec { id, fingerprint, bounds, groups: groups.columns, functions, filters, schema: Arc::clone(&schema) }));
@@ -111,12 +112,24 @@ impl Lowering<'_> {
             (true, false, None) => Show::AfterClose,
         };
         let keys: Vec<Arc<dyn PhysicalExpr>> = groups.columns.iter().map(|g| Arc::clone(g.expression())).collect();
-        let fingerprint = format!(
+        let earlier = format!(
             "changes windows={window:?} lateness={} show={show:?} groups={:?} functions={:?}",
             emission.lateness,
             keys.iter().map(|e| e.to_string()).collect::<Vec<_>>(),
             functions.iter().map(|f| f.name().to_owned()).collect::<Vec<_>>()
         );
+        let shown = match show {
+            Show::OnChange => "with every change",
+            Show::AfterClose => "when a window closes",
+            Show::Early(_) => "early and when a window closes",
+        };
+        let mut fingerprint = Fingerprint::new("changes", earlier).with("shows", shown).for_ever(window.is_none());
+        if let Some(window) = window {
+            fingerprint = fingerprint.with("window", super::trace::window(window)).with("lateness", length(emission.lateness));
+        }
+        if let Show::Early(every) = show {
+            fingerprint = fingerprint.with("every", length(every));
+        }
         let id = self.operator_id("changes");
         let mut rowtime = groups.rowtime;
         // A window's results change until it is given up: nothing further on can take their time for final.
@@ -153,7 +166,9 @@ impl Lowering<'_> {
         let functions: Vec<String> = aggregate.aggr_expr.iter().map(|e| e.schema_name().to_string()).collect();
         let names: Vec<String> = keys.iter().map(|e| e.to_string()).collect();
         let words = format!("aggregate {} by {}", functions.join(", "), names.join(", "));
-        let fingerprint = format!("keyed aggregate groups={names:?} functions={functions:?}");
+        let earlier = format!("keyed aggregate groups={names:?} functions={functions:?}");
+        let fingerprint =
+            Fingerprint::new("keyed aggregate", earlier).with_all("groups", aggregate.group_expr.iter().map(Expr::schema_name)).with_all("functions", &functions).for_ever(true);
         let id = self.operator_id("keyed");
         let key = (0..keys.len()).map(KeyColumn::At).collect();
         let output = (0..schema.fields().len()).collect();

@@ -25,6 +25,7 @@ use super::functions::{self, TickTime};
 use super::lower::{Emission, KeyColumn, Lowered, Lowering, Names, Part, RowTime};
 use super::nodes::{AsOfNode, DedupNode, WINDOW_COLUMNS, WindowKind, WindowNode};
 use super::provider::{StaticTable, StreamTable};
+use super::trace::trace;
 use super::{DELETED, Input, Plan, Rule, SinkPlan, SourcePlan, TablePlan};
 use crate::operator::Step;
 
@@ -106,6 +107,7 @@ pub fn bind(definitions: &Definitions, loader: &dyn StaticLoader) -> Result<Plan
             binder.sink(sink)?;
         }
     }
+    trace(&mut binder.plan);
     Ok(binder.plan)
 }
 

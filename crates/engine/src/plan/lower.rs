@@ -11,7 +11,7 @@ use datafusion::prelude::SessionContext;
 use watershed_types::{Error, Result};
 
 use super::nodes::{AsOfNode, DedupNode, WindowKind, WindowNode};
-use crate::operator::{AssignSpec, DedupSpec, LookupSpec, Step};
+use crate::operator::{AssignSpec, DedupSpec, Fingerprint, LookupSpec, Step, length};
 
 /// A lowered (part of a) query.
 pub struct Lowered {
@@ -239,7 +239,8 @@ impl Lowering<'_> {
         if lowered.aggregated {
             return Err(invalid(self.owner, "DEDUPLICATE over aggregated windows is not available").hint("Deduplicate before the window."));
         }
-        let fingerprint = format!("dedup key={:?} time={} within={}", node.key, node.time, node.within);
+        let earlier = format!("dedup key={:?} time={} within={}", node.key, node.time, node.within);
+        let fingerprint = Fingerprint::new("dedup", earlier).with("within", length(node.within));
         let id = self.operator_id("dedup");
         lowered.steps.push(Step::Dedup(DedupSpec { id, fingerprint, key, time, within: node.within }));
         Ok(lowered)

@@ -16,11 +16,13 @@ mod as_of;
 mod batch;
 mod bind;
 pub mod describe;
+pub mod estimate;
 mod functions;
 mod lower;
 mod nodes;
 mod provider;
 mod streams;
+mod trace;
 
 use std::sync::Arc;
 

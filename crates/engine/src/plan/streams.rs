@@ -19,8 +19,10 @@ use watershed_types::Result;
 
 use super::lower::{KeyColumn, Lowered, Lowering, Part, RowTime, invalid, passed_through};
 use super::nodes::{AsOfNode, DedupNode, WindowKind, WindowNode};
+use super::trace::as_sql;
 use crate::operator::{
-    Ahead, History, KeyedSpec, OverSpec, Relation, SessionSpec, Slot, Step, StreamJoinSpec, TemporalSpec, TimeBounds, UnionSpec, WindowEnd, WindowedSpec, number_field,
+    Ahead, Fingerprint, History, KeyedSpec, OverSpec, Relation, SessionSpec, Slot, Step, StreamJoinSpec, TemporalSpec, TimeBounds, UnionSpec, WindowEnd, WindowedSpec, length,
+    number_field,
 };
 
 /// One of several inputs.
@@ -90,14 +92,16 @@ impl Lowering<'_> {
             if ports.iter().all(|port| port.rowtime[column] == first) { first } else { RowTime::No }
         });
         let (rowtime, inputs) = (rowtime.collect(), ports.iter().map(|port| port.name.clone()).collect());
-        let step = Step::Operator(Box::new(UnionSpec { id: self.operator_id("union"), schema: Arc::clone(&schema) }));
+        let fingerprint = Fingerprint::new("union", "union".to_owned());
+        let step = Step::Operator(Box::new(UnionSpec { id: self.operator_id("union"), fingerprint, schema: Arc::clone(&schema) }));
         Ok(Lowered { inputs, steps: vec![step], schema, rowtime, aggregated: true, key: None, hold: 0 })
     }
 
     pub(super) fn lower_session(&mut self, mut lowered: Lowered, node: &WindowNode, input: SchemaRef, time: usize, gap: i64) -> Result<Lowered> {
         self.refuse_changes(&lowered, "SESSION")?;
         let partition_by = node.partition_by.iter().map(|name| input.index_of(name).map_err(|e| invalid(self.owner, e))).collect::<Result<Vec<_>>>()?;
-        let fingerprint = format!("session of={:?} time={} gap={gap} columns={:?}", node.partition_by, node.time, columns(&input));
+        let earlier = format!("session of={:?} time={} gap={gap} columns={:?}", node.partition_by, node.time, columns(&input));
+        let fingerprint = Fingerprint::new("session", earlier).with_all("of", &node.partition_by).with("time", &node.time).with("gap", length(gap));
         // Rows come out when their session is over: of their own event time the watermark says nothing any more.
         lowered.rowtime.fill(RowTime::No);
         lowered.rowtime.extend([RowTime::StartOf(node.kind), RowTime::EndOf(node.kind), RowTime::TimeOf(node.kind)]);
@@ -126,7 +130,10 @@ impl Lowering<'_> {
         let key = node.key.iter().map(at).collect::<Result<Vec<_>>>()?;
         let width = lowered.schema.fields().len();
         let spec = KeyedSpec {
-            fingerprint: format!("keep last key={:?} time={} columns={:?}", node.key, node.time, columns(&lowered.schema)),
+            fingerprint: Fingerprint::new("last", format!("keep last key={:?} time={} columns={:?}", node.key, node.time, columns(&lowered.schema)))
+                .with_all("key", &node.key)
+                .with("time", &node.time)
+                .for_ever(true),
             words: format!("keep the last row of each {}", node.key.join(", ")),
             relation: Relation::new(plan, vec![slot], self.context.clone()),
             keys,
@@ -177,7 +184,11 @@ impl Lowering<'_> {
         let output: Vec<usize> = (0..width).chain(width + 1..=width + names.len()).collect();
         let kept = keep.map_or_else(String::new, |e| format!(" where {e}"));
         let words = format!("compute {}{kept}", names.join(", "));
-        let fingerprint = format!("over {names:?}{kept} columns={:?}", columns(&lowered.schema));
+        let earlier = format!("over {names:?}{kept} columns={:?}", columns(&lowered.schema));
+        let fingerprint = |kind: &str| {
+            let fingerprint = Fingerprint::new(kind, earlier.clone()).with_all("functions", &names);
+            keep.iter().fold(fingerprint, |fingerprint, keep| fingerprint.with("condition", shown(keep)))
+        };
         let mut steps = lowered.steps;
         let mut rowtime = lowered.rowtime.clone();
         rowtime.extend(names.iter().map(|_| RowTime::No));
@@ -186,7 +197,7 @@ impl Lowering<'_> {
             let end =
                 end.ok_or_else(|| invalid(self.owner, "the rows of a window are known by its end").hint("Select window_end as well, and PARTITION BY window_start, window_end."))?;
             let id = self.operator_id("windowed");
-            let spec = WindowedSpec { id, fingerprint, words, relation, numbered: true, ends: vec![end], output, schema: Arc::clone(&schema) };
+            let spec = WindowedSpec { id, fingerprint: fingerprint("windowed over"), words, relation, numbered: true, ends: vec![end], output, schema: Arc::clone(&schema) };
             steps.push(Step::Operator(Box::new(spec)));
             // A row's own event time lies in its window, whose end has come.
             for time in rowtime.iter_mut().filter(|time| **time == RowTime::Yes) {
@@ -198,6 +209,7 @@ impl Lowering<'_> {
             let top = keep.is_some() && lowered.key.is_none() && functions.iter().all(|f| f.fun.name() == "row_number");
             let id = self.operator_id("keyed");
             let key = self.over_key(&lowered.key, &at, &functions, keep, width);
+            let fingerprint = fingerprint("keyed over").for_ever(true);
             let spec = KeyedSpec { id, fingerprint, words, relation, keys, key_types, number: width, prune: top, output, schema: Arc::clone(&schema) };
             steps.push(Step::Operator(Box::new(spec)));
             rowtime.fill(RowTime::No);
@@ -215,6 +227,7 @@ impl Lowering<'_> {
         if !ahead.is_empty() {
             rowtime.fill(RowTime::No);
         }
+        let fingerprint = fingerprint("over").for_ever(matches!(history, History::All | History::Rows(_)));
         let spec =
             OverSpec { id: self.operator_id("over"), fingerprint, words, relation, keys, key_types, time, history, ahead, number: width, output, schema: Arc::clone(&schema) };
         steps.push(Step::Operator(Box::new(spec)));
@@ -240,7 +253,10 @@ impl Lowering<'_> {
         let key = lowered.key.clone().unwrap_or_else(|| (0..width).map(KeyColumn::At).collect());
         let spec = KeyedSpec {
             id: self.operator_id("top"),
-            fingerprint: format!("top {count} by {shown:?} columns={:?}", columns(&lowered.schema)),
+            fingerprint: Fingerprint::new("top", format!("top {count} by {shown:?} columns={:?}", columns(&lowered.schema)))
+                .with("count", count)
+                .with_all("order", &shown)
+                .for_ever(true),
             words: format!("keep the first {count} by {}", shown.join(", ")),
             relation: Relation::new(plan, vec![slot], self.context.clone()),
             keys: vec![],
@@ -365,7 +381,7 @@ impl Lowering<'_> {
                 _ => [of(&ports[0]), of(&ports[1])].concat(),
             }
         };
-        let fingerprint = format!(
+        let earlier = format!(
             "join {} on={:?} filter={:?} columns={:?}/{:?}",
             join.join_type,
             join.on.iter().map(|(l, r)| format!("{l}={r}")).collect::<Vec<_>>(),
@@ -373,6 +389,11 @@ impl Lowering<'_> {
             columns(&ports[0].schema),
             columns(&ports[1].schema)
         );
+        let fingerprint = |kind: &str| {
+            let on = join.on.iter().map(|(l, r)| format!("{l} = {r}"));
+            let fingerprint = Fingerprint::new(kind, earlier.clone()).with("type", join.join_type).with_all("on", on);
+            join.filter.iter().fold(fingerprint, |fingerprint, condition| fingerprint.with("condition", shown(condition)))
+        };
         let changing = ports.iter().any(|port| port.key.is_some());
         let same_window = left_keys.iter().zip(&right_keys).find_map(|(l, r)| {
             let (l, r) = (ports[0].rowtime[passed_through(l)?], ports[1].rowtime[passed_through(r)?]);
@@ -393,7 +414,7 @@ impl Lowering<'_> {
             let plan = node.with_new_exprs(node.expressions(), slots.iter().map(Slot::leaf).collect()).map_err(failed)?;
             let spec = WindowedSpec {
                 id: self.operator_id("windowed"),
-                fingerprint,
+                fingerprint: fingerprint("windowed join"),
                 words: format!("{} join of two windows", join.join_type.to_string().to_lowercase()),
                 relation: Relation::new(plan, slots, self.context.clone()),
                 numbered: false,
@@ -422,7 +443,7 @@ impl Lowering<'_> {
         let key = changelog.then(|| self.join_key(join.join_type, &ports, [&left_keys, &right_keys]));
         let spec = StreamJoinSpec {
             id: self.operator_id("join"),
-            fingerprint,
+            fingerprint: fingerprint("join").with("keeps", if on_change { "what it shows for want of a partner" } else { "what waits for a partner" }).for_ever(bounds.is_none()),
             join_type: join.join_type,
             keys: [left_keys, right_keys],
             key_types,
@@ -516,7 +537,13 @@ impl Lowering<'_> {
         let filter = join.filter.as_ref().map(|f| self.physical(f, &Arc::new(combined))).transpose()?;
         let primary = innermost_stream(&join.right).map(|name| self.names.primary_key(name)).unwrap_or_default();
         let version_key = primary.iter().filter_map(|name| ports[1].schema.index_of(name).ok()).collect();
-        let fingerprint = format!("temporal {} on={:?} as of {:?} columns={:?}/{:?}", join.join_type, join.on, marker.time, columns(&ports[0].schema), columns(&ports[1].schema));
+        let earlier = format!("temporal {} on={:?} as of {:?} columns={:?}/{:?}", join.join_type, join.on, marker.time, columns(&ports[0].schema), columns(&ports[1].schema));
+        let fingerprint = Fingerprint::new("temporal", earlier)
+            .with("type", join.join_type)
+            .with_all("on", join.on.iter().map(|(l, r)| format!("{l} = {r}")))
+            .with("time", marker.time.as_ref().map_or("of processing", |(_, column)| column))
+            .for_ever(true);
+        let fingerprint = join.filter.iter().fold(fingerprint, |fingerprint, condition| fingerprint.with("condition", shown(condition)));
         let mut rowtime = ports[0].rowtime.clone();
         rowtime.extend(ports[1].rowtime.iter().map(|_| RowTime::No));
         let [left, right] = ports;
@@ -654,8 +681,20 @@ fn constant(expression: &Expr) -> Option<i64> {
     }
 }
 
+/// A condition as SQL would write it.
+fn shown(condition: &Expr) -> String {
+    use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+    let words = condition.clone().transform_up(|e| {
+        Ok(match &e {
+            Expr::Literal(value, _) => as_sql(value).map_or_else(|| Transformed::no(e.clone()), |words| Transformed::yes(lit(words))),
+            _ => Transformed::no(e),
+        })
+    });
+    words.data().map_or_else(|_| condition.human_display().to_string(), |words| words.human_display().to_string())
+}
+
 /// A constant interval without months, in microseconds.
-fn interval_micros(value: &ScalarValue) -> Option<i64> {
+pub(super) fn interval_micros(value: &ScalarValue) -> Option<i64> {
     match value {
         ScalarValue::IntervalMonthDayNano(Some(interval)) if interval.months == 0 => Some(i64::from(interval.days) * 86_400_000_000 + interval.nanoseconds / 1_000),
         ScalarValue::IntervalDayTime(Some(interval)) => Some(i64::from(interval.days) * 86_400_000_000 + i64::from(interval.milliseconds) * 1_000),

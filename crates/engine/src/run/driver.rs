@@ -817,7 +817,7 @@ impl Driver {
         for (table, expired_before) in self.parts.tables.iter_mut().zip(watermarks) {
             for segment in &mut table.segments {
                 let Segment::Operator(operator) = segment else { continue };
-                let (id, fingerprint, rows) = (operator.id().to_owned(), operator.fingerprint().to_owned(), operator.rows());
+                let (id, fingerprint, rows) = (operator.id().to_owned(), operator.fingerprint().text(), operator.rows());
                 let growth = self.growth.entry(id.clone()).or_default();
                 let base = !growth.based || growth.files >= DELTAS_AT_MOST || (growth.files >= DELTAS_BEFORE_BASE && growth.rows >= rows);
                 let of = StateOf { epoch: self.open.number, generation: self.parts.generation, operator: &id, part: 0, base };

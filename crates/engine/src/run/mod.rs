@@ -12,6 +12,7 @@ mod budget;
 mod commit;
 mod consolidate;
 mod driver;
+mod fate;
 mod figures;
 mod flow;
 mod intake;
@@ -37,6 +38,7 @@ pub mod trace;
 mod watermark;
 
 pub use driver::{Driver, Outcome};
+pub use fate::{Fate, fates, unfit};
 pub use flow::{FlowReport, PartitionFlow};
 pub use intake::{Intake, Prepare};
 pub use live::Live;

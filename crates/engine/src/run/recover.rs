@@ -17,6 +17,7 @@ use watershed_types::{Epoch, Error, Generation, PartitionPosition, Positions, Re
 use super::budget::Budget;
 use super::commit::{CommitThread, Committer, Destination, Destinations, deliver, finish, owed};
 use super::driver::{Driver, DriverParts, Outcome, SourceRun};
+use super::fate::{Fate, fates, unfit};
 use super::flow::Flow;
 use super::intake::{self, IntakeOptions, Prepare};
 use super::lane::Lane;
@@ -34,7 +35,7 @@ use super::status::{SharedStatus, Status};
 use super::table::{Segment, TableRun};
 use super::watermark::Watermarks;
 use crate::checkpoint::{Checkpoint, KeepStaged, Store, read_state};
-use crate::operator::{Scratch, StateFiles, Step};
+use crate::operator::{Effect, Fingerprint, Scratch, StateFiles, Step, convert};
 use crate::plan::{Input, Plan, SinkPlan, SourcePlan, StaticLoader, TablePlan};
 
 /// How long a start, or a run that ends by itself, waits for an outside target.
@@ -439,6 +440,7 @@ fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chain
     let mut tables = Vec::new();
     let budget = Budget { memory: config.memory, operator: config.operator_memory };
     let scratch = Scratch::new(config.work.join("spill"), budget.cache());
+    let fates = fates(plan, chains);
     for index in 0..plan.tables.len() {
         let inputs = &plan.tables[index].inputs;
         let schema = match inputs.first() {
@@ -450,7 +452,7 @@ fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chain
         let mut table = TableRun::new(&mut plan.tables[index], schema, checkpoint.metadata.key_groups, config.parallelism)?;
         budget.attach(&mut table.segments, &scratch);
         for segment in &mut table.segments {
-            restore(segment, config.rebuild, checkpoint, chains, watermark)?;
+            restore(segment, &fates, config.rebuild, checkpoint, chains, watermark)?;
         }
         tables.push(table);
     }
@@ -468,32 +470,53 @@ fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chain
     Ok(tables)
 }
 
-fn restore(segment: &mut Segment, rebuild: bool, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>, watermark: i64) -> Result<()> {
+fn restore(
+    segment: &mut Segment,
+    fates: &BTreeMap<String, Fate>,
+    rebuild: bool,
+    checkpoint: &Checkpoint,
+    chains: &mut BTreeMap<String, OperatorState>,
+    watermark: i64,
+) -> Result<()> {
     let Segment::Operator(operator) = segment else { return Ok(()) };
-    let (id, fingerprint) = (operator.id().to_owned(), operator.fingerprint().to_owned());
-    let Some(chain) = chains.get(&id) else { return Ok(()) };
-    if chain.fingerprint != fingerprint {
-        if rebuild {
+    let id = operator.id().to_owned();
+    let (from, changes) = match fates.get(&id) {
+        None | Some(Fate::New) => return Ok(()),
+        Some(Fate::Rebuild { from, .. }) if rebuild => {
             tracing::warn!(operator = id, "the operator has changed and starts empty");
-            chains.remove(&id);
+            chains.remove(from);
             return Ok(());
         }
-        return Err(Error::invalid("RUN0019", format!("operator \"{id}\" has changed, and its state does not fit it any more (was: {}; is: {fingerprint})", chain.fingerprint))
-            .hint("Undo the change, or run once with --rebuild to start this operator without its state."));
-    }
-    let files = ChainFiles { checkpoint, files: &chain.files, failed: RefCell::new(None) };
-    let unfit = |e: datafusion::common::DataFusionError| {
+        Some(Fate::Rebuild { changes, .. }) => return Err(unfit(&id, operator.fingerprint(), changes)),
+        Some(Fate::Reused { from, changes }) => (from, changes),
+    };
+    let Some(chain) = chains.remove(from) else { return Ok(()) };
+    let broken = |e: datafusion::common::DataFusionError| {
         Error::corrupt("RUN0020", format!("the state of operator \"{id}\" cannot be loaded: {e}")).hint("Run once with --rebuild to start this operator without its state.")
     };
-    let restored = operator.restore(&files, chain.emitted_to, watermark);
+    let changed = changes.iter().any(|change| change.effect == Effect::Fits);
+    let conversion = Fingerprint::parse(&chain.fingerprint).filter(|_| changed).map(|was| (was, operator.fingerprint().clone()));
+    let emitted_to = match &conversion {
+        Some((was, is)) => convert(was, is, (vec![], chain.emitted_to)).map_err(broken)?.1,
+        None => chain.emitted_to,
+    };
+    for change in changes {
+        tracing::warn!(operator = id, "the operator has changed and keeps its state: {}{}", change.words, change.note.iter().map(|note| format!(" ({note})")).collect::<String>());
+    }
+    let files = ChainFiles { checkpoint, files: &chain.files, conversion, failed: RefCell::new(None) };
+    let restored = operator.restore(&files, emitted_to, watermark);
     files.failed.take().map_or(Ok(()), Err)?;
-    restored.map_err(unfit)
+    restored.map_err(broken)?;
+    chains.insert(id, chain);
+    Ok(())
 }
 
 /// A chain's files, one in memory at a time.
 struct ChainFiles<'a> {
     checkpoint: &'a Checkpoint,
     files: &'a [StateFile],
+    /// What they were written by and what reads them, if that is not the same.
+    conversion: Option<(Fingerprint, Fingerprint)>,
     /// Why one could not be read.
     failed: RefCell<Option<Error>>,
 }
@@ -501,14 +524,16 @@ struct ChainFiles<'a> {
 impl StateFiles for ChainFiles<'_> {
     fn each(&self, take: &mut dyn FnMut(&[RecordBatch]) -> datafusion::common::Result<()>) -> datafusion::common::Result<()> {
         for file in self.files {
-            match read_state(self.checkpoint, file) {
-                Ok(batches) => take(&batches)?,
-                Err(error) => {
+            let batches = match (read_state(self.checkpoint, file), &self.conversion) {
+                (Ok(batches), None) => batches,
+                (Ok(batches), Some((was, is))) => convert(was, is, (vec![batches], None))?.0.pop().unwrap_or_default(),
+                (Err(error), _) => {
                     let stopped = datafusion::common::DataFusionError::Execution(error.to_string());
                     *self.failed.borrow_mut() = Some(error);
                     return Err(stopped);
                 }
-            }
+            };
+            take(&batches)?;
         }
         Ok(())
     }
@@ -524,6 +549,7 @@ pub fn state_of(mut plan: Plan, checkpoint: &Checkpoint, name: &str) -> Result<V
         epoch => Some(checkpoint.manifest(epoch)?),
     };
     let mut chains: BTreeMap<String, OperatorState> = last.as_ref().map(|m| m.state.clone()).unwrap_or_default();
+    let fates = fates(&plan, &chains);
     let table = name.split(['/', '#']).next().unwrap_or(name).to_owned();
     let mut found = Vec::new();
     for index in 0..plan.tables.len() {
@@ -539,7 +565,7 @@ pub fn state_of(mut plan: Plan, checkpoint: &Checkpoint, name: &str) -> Result<V
         let watermark = restored_watermark(&plan, index, last.as_ref());
         let mut run = TableRun::new(&mut plan.tables[index], input, checkpoint.metadata.key_groups, 1)?;
         for segment in &mut run.segments {
-            restore(segment, true, checkpoint, &mut chains, watermark)?;
+            restore(segment, &fates, true, checkpoint, &mut chains, watermark)?;
             let Segment::Operator(operator) = segment else { continue };
             let id = operator.id().to_owned();
             if name == table || name == id {

@@ -275,7 +275,12 @@ pub struct Cut {
 
 /// Starts the project on the world.
 pub fn run(world: &Arc<World>, sql: &str, folder: &Path, cut: Cut, clock: Arc<dyn Clock>) -> Result<Handle> {
-    let config = Config {
+    run_with(world, sql, folder, cut, clock, |_| {})
+}
+
+/// As [`run`], with other settings.
+pub fn run_with(world: &Arc<World>, sql: &str, folder: &Path, cut: Cut, clock: Arc<dyn Clock>, set: impl FnOnce(&mut Config)) -> Result<Handle> {
+    let mut config = Config {
         pipeline: "p".to_owned(),
         work: folder.to_owned(),
         epoch_interval: Duration::from_millis(5),
@@ -295,6 +300,7 @@ pub fn run(world: &Arc<World>, sql: &str, folder: &Path, cut: Cut, clock: Arc<dy
         owner: "test".to_owned(),
         started: Instant::now(),
     };
+    set(&mut config);
     let adapters = WorldAdapters { world: Arc::clone(world), slice: cut.slice };
     start(plan(sql), config, Store::Local(folder.join("checkpoint")), &adapters, Arc::new(NoStatics), clock)
 }

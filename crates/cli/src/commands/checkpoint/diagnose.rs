@@ -16,7 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use watershed_engine::checkpoint::Store;
+use watershed_engine::operator::Effect;
 use watershed_engine::plan::Plan;
+use watershed_engine::run::{Fate, fates};
 use watershed_engine::time::timestamp;
 use watershed_protocol::{FORMAT, Metadata, Paths, StateFile, seal};
 use watershed_types::{Epoch, Error, Result};
@@ -25,7 +27,6 @@ use super::look::{Look, Piece};
 use super::rebuild;
 use crate::adapters::{ProjectAdapters, storage_options};
 use crate::arguments::Format;
-use crate::commands::plan::stateful;
 use crate::output::{count, print, print_json};
 use crate::project::Project;
 use crate::session::plan;
@@ -392,11 +393,19 @@ impl Doctor<'_> {
     /// Does the state still fit the SQL?
     fn fit(&mut self) {
         let (Some(plan), Some(manifest)) = (&self.plan, self.look.manifest(self.look.committed())) else { return };
-        let steps = plan.tables.iter().flat_map(|t| &t.steps).filter_map(stateful).map(|(id, fingerprint)| (id.to_owned(), fingerprint.to_owned()));
-        let unfit: Vec<_> = steps.filter_map(|(id, is)| manifest.state.get(&id).filter(|s| s.fingerprint != is).map(|s| (id.clone(), s.fingerprint.clone(), is))).collect();
-        for (id, was, is) in unfit {
+        let unfit: Vec<(String, String, String)> = fates(plan, &manifest.state)
+            .into_iter()
+            .filter_map(|(id, fate)| match fate {
+                Fate::Rebuild { from, changes } => {
+                    let words: Vec<String> = changes.into_iter().filter(|change| change.effect == Effect::Breaks).map(|change| change.words).collect();
+                    Some((id, from, words.join("; ")))
+                }
+                _ => None,
+            })
+            .collect();
+        for (id, from, words) in unfit {
             self.found.advice = Some("Undo the change of the SQL if it was not meant: that costs nothing.".to_owned());
-            self.trouble("unfit", None, format!("operator \"{id}\" has changed, and its state does not fit it any more (was: {was}; is: {is})"), Mend::Operator(id.clone()));
+            self.trouble("unfit", None, format!("operator \"{id}\" has changed, and its state does not fit it any more: {words}"), Mend::Operator(from));
         }
     }
 
