@@ -77,6 +77,10 @@ fn text(project: &Project, plan: &Plan, chains: &BTreeMap<String, OperatorState>
         if !with.is_empty() {
             text.push_str(&format!("  with {with}\n"));
         }
+        if let Some(drift) = &source.drift {
+            let others = drift.group.as_ref().map_or_else(|| "the others".to_owned(), |group| format!("the others of group {group}"));
+            text.push_str(&format!("  a partition more than {} ahead of {others} is not read until they have come up\n", interval(drift.max)));
+        }
         match source.watermark {
             Some((column, delay)) => text.push_str(&format!(
                 "  watermark on {}, {} behind; a silent partition is left out after {}\n",

@@ -8,6 +8,7 @@
 //!                                             └── live outputs       ┘
 //! ```
 
+mod alignment;
 mod commit;
 mod consolidate;
 mod driver;

@@ -13,6 +13,7 @@ use watershed_ports::{Clock, RefusedRow, Sink, Source, Target};
 use watershed_protocol::{DeliveryRecord, FORMAT, Found, Manifest, OperatorState, Verdict, decide};
 use watershed_types::{Epoch, Error, Generation, PartitionPosition, Positions, Result};
 
+use super::alignment::Alignment;
 use super::commit::{CommitThread, Committer, Destination, Destinations, deliver, finish, owed};
 use super::driver::{Driver, DriverParts, Outcome, SourceRun};
 use super::flow::Flow;
@@ -254,7 +255,14 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
         }
         let prepare = Arc::new(Prepare::new(index, source)?);
         let (committed, behind) = crossbeam_channel::unbounded();
-        let options = IntakeOptions { chunk_bytes: config.chunk_bytes, once: config.once };
+        let (alignment, held) = match source.drift.clone() {
+            None => (None, None),
+            Some(drift) => {
+                let (tell, held) = crossbeam_channel::unbounded();
+                (Some(Alignment::new(drift, tell)), Some(held))
+            }
+        };
+        let options = IntakeOptions { chunk_bytes: config.chunk_bytes, once: config.once, held };
         let thread = intake::start(reader, Arc::clone(&prepare), options, Arc::clone(&pool), events.clone(), Arc::clone(&intake_stop), behind).map_err(thread_error)?;
         sources.push(SourceRun {
             name: source.name.clone(),
@@ -269,6 +277,7 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
             max_rows_per_tick: source.options.peek("max_rows_per_tick").and_then(|text| text.replace('_', "").parse().ok()).unwrap_or(u64::MAX),
             lost: 0,
             flow: Flow::default(),
+            alignment,
         });
     }
     drop(events);

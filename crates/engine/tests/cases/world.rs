@@ -1,6 +1,6 @@
 //! The outside of a case: logs to read that grow from run to run, and tables that are shown when an epoch commits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -280,6 +280,13 @@ impl Source for LogSource {
     }
     fn partitions(&self) -> Vec<String> {
         self.outside.logs.lock().keys().filter(|(source, _)| *source == self.name).map(|(_, partition)| partition.clone()).collect()
+    }
+    // Nothing here bounds how far partitions drift apart.
+    fn hold(&mut self, _partitions: &BTreeSet<String>) -> Result<()> {
+        Ok(())
+    }
+    fn unread(&mut self) -> BTreeSet<String> {
+        BTreeSet::new()
     }
     fn lag(&mut self) -> Lag {
         Lag::default()

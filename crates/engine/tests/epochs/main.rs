@@ -1,5 +1,6 @@
 //! Epochs against an outside that fails: every row once, everywhere, whatever was cut, lost or overtaken.
 
+mod alignment;
 mod world;
 
 use std::sync::Arc;
