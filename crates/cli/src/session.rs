@@ -86,6 +86,7 @@ pub fn begin(project: &Project, runtime: &Runtime, options: RunOptions, started:
         parallelism: project.parallelism(),
         key_groups: engine.key_groups,
         memory: engine.memory,
+        max_fan_out: engine.max_fan_out,
         once: options.once,
         finalize: options.finalize,
         rebuild: options.rebuild,

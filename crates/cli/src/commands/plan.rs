@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use watershed_engine::operator::Step;
+use watershed_engine::operator::{Growth, Step};
 use watershed_engine::plan::{Plan, TablePlan, describe};
 use watershed_engine::time::interval;
 use watershed_protocol::OperatorState;
@@ -42,6 +42,11 @@ pub fn stateful(step: &Step) -> Option<(&str, &str)> {
         Step::Operator(spec) => Some((spec.id(), spec.fingerprint())),
         _ => None,
     }
+}
+
+/// If the state of a step grows for ever: with what, and what would bound it.
+fn grows(step: &Step) -> Option<Growth> {
+    if let Step::Operator(spec) = step { spec.grows() } else { None }
 }
 
 fn fate(id: &str, fingerprint: &str, chains: &BTreeMap<String, OperatorState>) -> &'static str {
@@ -105,6 +110,9 @@ fn text(project: &Project, plan: &Plan, chains: &BTreeMap<String, OperatorState>
             if let Some((id, fingerprint)) = stateful(step) {
                 text.push_str(&format!("       state \"{id}\": {}\n", fate(id, fingerprint, chains)));
             }
+            if let Some(growth) = grows(step) {
+                text.push_str(&format!("       it {growth}\n"));
+            }
         }
         for rule in &table.rules {
             text.push_str(&format!("  └─ expect {}: {} (else {})\n", rule.name, rule.text, violation(rule.on_violation)));
@@ -143,7 +151,10 @@ fn table_json(plan: &Plan, table: &TablePlan, chains: &BTreeMap<String, Operator
         .steps
         .iter()
         .map(|step| match stateful(step) {
-            Some((id, fingerprint)) => json!({ "step": describe::step(step), "state": id, "fate": fate(id, fingerprint, chains) }),
+            Some((id, fingerprint)) => {
+                let growth = grows(step).map(|growth| json!({ "with": growth.with, "bounded_by": growth.bound }));
+                json!({ "step": describe::step(step), "state": id, "fate": fate(id, fingerprint, chains), "grows": growth })
+            }
             None => json!({ "step": describe::step(step) }),
         })
         .collect();

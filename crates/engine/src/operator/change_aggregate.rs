@@ -27,7 +27,7 @@ use super::batch::{DELETE, INSERT, Refusal, StreamBatch, Tally};
 use super::relation::{conform, relaxed};
 use super::store::{FOR_EVER, RowCodec, Store, snapshot_all};
 use super::windowed::why_late;
-use super::{Operator, OperatorSpec, Until};
+use super::{Growth, Operator, OperatorSpec, Until};
 use crate::run::{Stage, timed};
 
 /// When results are shown.
@@ -86,6 +86,10 @@ impl OperatorSpec for ChangeAggregateSpec {
             false if groups.is_empty() => format!("aggregate {}, {shown}", functions.join(", ")),
             false => format!("aggregate {} by {}, {shown}; a group is kept {kept}", functions.join(", "), groups.join(", ")),
         }
+    }
+    fn grows(&self) -> Option<Growth> {
+        let bound = "groups of a window (window_start or window_end of TUMBLE, HOP, … in GROUP BY), which is given up once it is over";
+        (self.window.is_none() && !self.groups.is_empty()).then_some(Growth { with: "its groups", bound })
     }
     fn schema(&self) -> SchemaRef {
         relaxed(&self.schema)

@@ -765,6 +765,14 @@ impl Driver {
                 metrics::gauge!("watershed_state_bytes", "operator" => id.clone()).set(shown.bytes as f64);
                 status.operators.insert(id, shown);
             }
+            for fan_out in table.fan_outs() {
+                metrics::gauge!("watershed_join_fan_out", "operator" => fan_out.operator().to_owned()).set(fan_out.largest() as f64);
+                if let Some(notice) = fan_out.notice() {
+                    let earlier = format!("join \"{}\" has made ", fan_out.operator());
+                    status.notices.retain(|old| !old.starts_with(&earlier));
+                    status.notices.push(notice);
+                }
+            }
         }
     }
 

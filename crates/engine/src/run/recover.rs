@@ -61,6 +61,8 @@ pub struct Config {
     pub key_groups: u32,
     /// State may take this much, bytes.
     pub memory: u64,
+    /// Rows that a join may make of one row; 0 without a limit.
+    pub max_fan_out: u64,
     /// Take what there is and stop.
     pub once: bool,
     /// With `once`: close every window.
@@ -433,8 +435,20 @@ fn give_what_is_owed(
     Ok(())
 }
 
+/// Says which operators' state event time does not bound.
+fn warn_of_growth(plan: &Plan) {
+    for step in plan.tables.iter().flat_map(|table| &table.steps) {
+        if let Step::Operator(spec) = step
+            && let Some(growth) = spec.grows()
+        {
+            tracing::warn!(operator = spec.id(), "state {growth}");
+        }
+    }
+}
+
 fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>, last: Option<&Manifest>) -> Result<Vec<TableRun>> {
     let mut tables = Vec::new();
+    warn_of_growth(plan);
     for index in 0..plan.tables.len() {
         let inputs = &plan.tables[index].inputs;
         let schema = match inputs.first() {
@@ -444,6 +458,7 @@ fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chain
         };
         let watermark = restored_watermark(plan, index, last);
         let mut table = TableRun::new(&mut plan.tables[index], schema, checkpoint.metadata.key_groups, config.parallelism)?;
+        table.fan_outs().for_each(|fan_out| fan_out.limit(config.max_fan_out));
         for segment in &mut table.segments {
             restore(segment, config.rebuild, checkpoint, chains, watermark)?;
         }

@@ -228,6 +228,7 @@ pub fn streamed(pipeline: &Pipeline, records: &Records, cut: Cut) -> Result<(Tab
         parallelism: cut.parallelism,
         key_groups: 16,
         memory: 1 << 30,
+        max_fan_out: 0,
         once: true,
         finalize: true,
         rebuild: false,

@@ -123,6 +123,7 @@ impl<'c> World<'c> {
             parallelism: cut.parallelism,
             key_groups: 16,
             memory: 1 << 30,
+            max_fan_out: 0,
             once: true,
             finalize,
             rebuild: false,

@@ -13,7 +13,7 @@ use watershed_ports::SystemClock;
 use crate::world::{Cut, World, run};
 
 /// Records in a chunk; a tick takes one.
-const CUT: Cut = Cut { slice: 10, rows_per_tick: 1, epoch_bytes: 4 << 10, once: true };
+const CUT: Cut = Cut { slice: 10, rows_per_tick: 1, epoch_bytes: 4 << 10, fan_out: 0, once: true };
 
 /// A project over sources `s` and `r` with these options, whose rows are seen in the order in which they were taken.
 fn sql(options: &str) -> String {

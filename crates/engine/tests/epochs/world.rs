@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 use watershed_engine::checkpoint::{KeepStaged, Store};
@@ -102,10 +102,10 @@ struct LogSource {
 }
 
 impl LogSource {
-    fn log(&self, partition: &str) -> Vec<String> {
+    fn look<T>(&self, partition: &str, at: impl FnOnce(&[String]) -> T) -> T {
         match self.world.logs.lock().get(&(self.name.clone(), partition.to_owned())) {
-            Some(log) => log.clone(),
-            None => self.world.log.lock().clone(),
+            Some(log) => at(log),
+            None => at(&self.world.log.lock()),
         }
     }
 }
@@ -120,13 +120,14 @@ impl Source for LogSource {
         for _ in 0..partitions.len() {
             self.turn = (self.turn + 1) % partitions.len();
             let partition = &partitions[self.turn];
-            let (log, next) = (self.log(partition), self.next.get(partition).copied().unwrap_or(0));
-            let end = log.len().min(next + self.slice);
+            let next = self.next.get(partition).copied().unwrap_or(0);
+            let records = self.look(partition, |log| log[next..log.len().min(next + self.slice)].to_vec());
+            let end = next + records.len();
             if next == end || self.held.contains(partition) {
                 continue;
             }
             let (mut bytes, mut ranges) = (Vec::new(), Vec::new());
-            for record in &log[next..end] {
+            for record in &records {
                 let start = bytes.len() as u32;
                 bytes.extend_from_slice(record.as_bytes());
                 ranges.push((start, bytes.len() as u32));
@@ -148,7 +149,7 @@ impl Source for LogSource {
         Ok(())
     }
     fn unread(&mut self) -> BTreeSet<String> {
-        self.partitions().into_iter().filter(|partition| self.log(partition).len() > self.next.get(partition).copied().unwrap_or(0)).collect()
+        self.partitions().into_iter().filter(|partition| self.look(partition, <[String]>::len) > self.next.get(partition).copied().unwrap_or(0)).collect()
     }
     fn lag(&mut self) -> Lag {
         Lag::default()
@@ -284,10 +285,17 @@ impl Adapters for WorldAdapters {
     }
 }
 
-struct NoStatics;
-impl StaticLoader for NoStatics {
+/// Rows of the static table `hot`.
+pub const HOT: i64 = 20_000;
+
+struct Statics;
+impl StaticLoader for Statics {
     fn load(&self, definition: &StaticDef) -> Result<RecordBatch> {
-        Err(Error::internal("TEST0005", format!("no static table \"{}\" here", definition.name)))
+        if definition.name != "hot" {
+            return Err(Error::internal("TEST0005", format!("no static table \"{}\" here", definition.name)));
+        }
+        let columns: [(&str, ArrayRef); 2] = [("k", Arc::new(Int64Array::from_value(1, HOT as usize))), ("n", Arc::new((0..HOT).collect::<Int64Array>()))];
+        RecordBatch::try_from_iter(columns).map_err(|e| Error::internal("TEST0005", e.to_string()))
     }
 }
 
@@ -295,7 +303,7 @@ impl StaticLoader for NoStatics {
 pub fn plan(sql: &str) -> Plan {
     let files = [SqlFile { name: "p.sql".to_owned(), text: sql.to_owned() }];
     let definitions = parse_project(&files, &|_| None).unwrap_or_else(|e| panic!("{}", e.report()));
-    bind(&definitions, &NoStatics).unwrap_or_else(|e| panic!("{}", e.report()))
+    bind(&definitions, &Statics).unwrap_or_else(|e| panic!("{}", e.report()))
 }
 
 /// How one run is cut.
@@ -304,6 +312,7 @@ pub struct Cut {
     pub slice: usize,
     pub rows_per_tick: u64,
     pub epoch_bytes: u64,
+    pub fan_out: u64,
     pub once: bool,
 }
 
@@ -320,6 +329,7 @@ pub fn run(world: &Arc<World>, sql: &str, folder: &Path, cut: Cut, clock: Arc<dy
         parallelism: 2,
         key_groups: 16,
         memory: 1 << 30,
+        max_fan_out: cut.fan_out,
         once: cut.once,
         finalize: false,
         rebuild: false,
@@ -329,5 +339,5 @@ pub fn run(world: &Arc<World>, sql: &str, folder: &Path, cut: Cut, clock: Arc<dy
         started: Instant::now(),
     };
     let adapters = WorldAdapters { world: Arc::clone(world), slice: cut.slice };
-    start(plan(sql), config, Store::Local(folder.join("checkpoint")), &adapters, Arc::new(NoStatics), clock)
+    start(plan(sql), config, Store::Local(folder.join("checkpoint")), &adapters, Arc::new(Statics), clock)
 }
