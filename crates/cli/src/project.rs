@@ -87,6 +87,8 @@ pub struct EngineSettings {
     /// … and that of one operator.
     #[serde(deserialize_with = "some_bytes")]
     pub operator_memory: Option<u64>,
+    /// Rows that a join may make of one row; 0 without a limit.
+    pub max_fan_out: u64,
     /// How often tables are compacted and cleaned.
     #[serde(deserialize_with = "duration")]
     pub maintenance_interval: Duration,
@@ -109,6 +111,7 @@ impl Default for EngineSettings {
             key_groups: 128,
             memory: 4 << 30,
             operator_memory: None,
+            max_fan_out: 1_000_000,
             maintenance_interval: Duration::from_secs(60),
             keep_staged_epochs: KeepStaged::default().epochs,
             keep_staged_bytes: KeepStaged::default().bytes,

@@ -87,6 +87,7 @@ pub fn begin(project: &Project, runtime: &Runtime, options: RunOptions, started:
         key_groups: engine.key_groups,
         memory: engine.memory,
         operator_memory: engine.operator_memory,
+        max_fan_out: engine.max_fan_out,
         once: options.once,
         finalize: options.finalize,
         rebuild: options.rebuild,

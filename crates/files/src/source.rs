@@ -9,7 +9,7 @@
 //! Growth is noticed by looking at sizes: every 5 ms after activity, backing off to 100 ms, of files that grew lately
 //! (of all, if they are few); of the others, and of objects in a store, when the folder is listed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,6 +44,8 @@ pub struct FilesSource {
     after: Option<Arc<str>>,
     current: Option<Arc<str>>,
     draining: bool,
+    /// Nothing is read until others have come up.
+    held: bool,
     /// A listing is due because the last one is older than what was read since.
     stale: bool,
     next_listing: Instant,
@@ -78,6 +80,7 @@ impl FilesSource {
             after: None,
             current: None,
             draining: false,
+            held: false,
             stale: true,
             next_listing: now,
             next_look: now,
@@ -198,6 +201,9 @@ impl Source for FilesSource {
     }
 
     fn poll(&mut self, max_bytes: usize, wait: Duration) -> Result<Polled> {
+        if self.held {
+            return Ok(Polled::Held);
+        }
         let max_bytes = max_bytes.max(1);
         let deadline = Instant::now() + wait;
         loop {
@@ -239,6 +245,20 @@ impl Source for FilesSource {
         for file in self.files.values_mut() {
             file.judge_end();
         }
+    }
+
+    fn partitions(&self) -> Vec<String> {
+        vec![self.partition.to_string()]
+    }
+
+    fn hold(&mut self, partitions: &BTreeSet<String>) -> Result<()> {
+        self.held = partitions.contains(&*self.partition);
+        Ok(())
+    }
+
+    fn unread(&mut self) -> BTreeSet<String> {
+        let some = self.current.is_some() || self.stale || self.pick().is_some();
+        some.then(|| self.partition.to_string()).into_iter().collect()
     }
 
     fn lag(&mut self) -> Lag {

@@ -1,5 +1,6 @@
 //! The reader: frames of all partitions, in order within each, as chunks.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct LogSource {
 struct Cursor {
     /// The next record's offset.
     offset: u64,
+    /// It is left alone until others have come up.
+    held: bool,
     /// The file it is in and where its frame starts, if that is known.
     file: Option<(u64, File, u64)>,
 }
@@ -37,6 +40,10 @@ impl LogSource {
     pub(crate) fn new(log: Arc<Log>) -> Self {
         let cursors = log.partitions().iter().map(|_| Cursor::default()).collect();
         Self { log, cursors, turn: 0 }
+    }
+
+    fn has_more(&self, index: usize) -> bool {
+        self.log.partitions()[index].state.lock().end > self.cursors[index].offset
     }
 
     fn poll_partition(&mut self, index: usize, max_bytes: usize) -> Result<Option<RawChunk>> {
@@ -117,7 +124,7 @@ impl Source for LogSource {
             if offset == end {
                 state.unread = 0;
             }
-            self.cursors[index] = Cursor { offset, file: None };
+            self.cursors[index] = Cursor { offset, ..Cursor::default() };
         }
         Ok(())
     }
@@ -127,25 +134,39 @@ impl Source for LogSource {
         for again in [false, true] {
             for _ in 0..count {
                 self.turn = (self.turn + 1) % count;
+                if self.cursors[self.turn].held {
+                    continue;
+                }
                 if let Some(chunk) = self.poll_partition(self.turn, max_bytes)? {
                     return Ok(Polled::Chunk(chunk));
                 }
             }
-            if again || wait.is_zero() {
-                break;
-            }
+            let Some(open) = (0..count).map(|i| (self.turn + i) % count).find(|index| !self.cursors[*index].held).filter(|_| !again && !wait.is_zero()) else { break };
             // With several partitions one wake-up cannot be waited for: look again soon.
             let most = if count == 1 { wait } else { wait.min(Duration::from_millis(2)) };
-            self.log.partitions()[self.turn].wait_for(self.cursors[self.turn].offset, most);
+            self.log.partitions()[open].wait_for(self.cursors[open].offset, most);
         }
-        Ok(Polled::CaughtUp)
+        let waits = |index: usize| self.cursors[index].held && self.has_more(index);
+        let held = self.cursors.iter().all(|cursor| cursor.held) || (0..count).any(waits);
+        Ok(if held { Polled::Held } else { Polled::CaughtUp })
     }
 
     fn partitions(&self) -> Vec<String> {
         // Folders of partitions that take no records any more count only if they have some.
         let taking = self.log.options().partitions as usize;
-        let alive = |index: &usize| *index < taking || self.log.partitions()[*index].state.lock().end > self.cursors[*index].offset;
+        let alive = |index: &usize| *index < taking || self.has_more(*index);
         (0..self.cursors.len()).filter(alive).map(|index| index.to_string()).collect()
+    }
+
+    fn hold(&mut self, partitions: &BTreeSet<String>) -> Result<()> {
+        for (index, cursor) in self.cursors.iter_mut().enumerate() {
+            cursor.held = partitions.contains(&index.to_string());
+        }
+        Ok(())
+    }
+
+    fn unread(&mut self) -> BTreeSet<String> {
+        (0..self.cursors.len()).filter(|index| self.has_more(*index)).map(|index| index.to_string()).collect()
     }
 
     fn lag(&mut self) -> Lag {

@@ -16,7 +16,7 @@ mod partition;
 mod range;
 mod sketch;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -221,18 +221,28 @@ impl KafkaSource {
         for _ in 0..count {
             self.turn = (self.turn + 1) % count;
             let partition = &mut self.partitions[self.turn];
-            if partition.has_chunk() {
+            if partition.has_chunk() && !partition.held {
                 return Some(partition.cut(several));
             }
         }
         None
     }
 
-    fn caught_up(&self) -> bool {
-        self.partitions.iter().all(|partition| match partition.stop {
+    fn at_end(&self, partition: &Partition) -> bool {
+        match partition.stop {
             Some(stop) if self.draining => partition.next >= stop || partition.at_end,
             _ => partition.at_end,
-        })
+        }
+    }
+
+    /// True if all partitions that may be read are at their ends.
+    fn caught_up(&self) -> bool {
+        self.partitions.iter().all(|partition| partition.held || self.at_end(partition))
+    }
+
+    /// True if a held partition has more, or waits with what was read of it.
+    fn holds_back(&self) -> bool {
+        self.partitions.iter().any(|partition| partition.held && (partition.has_chunk() || !self.at_end(partition)))
     }
 
     /// True if a draining source has handed out everything up to its stops; what came since is left for the next run.
@@ -355,9 +365,13 @@ impl Source for KafkaSource {
             let most = if caught_up { wait } else { wait.max(UNSETTLED) };
             let left = most.saturating_sub(started.elapsed());
             if left.is_zero() {
-                return Ok(match self.partitions.first_mut() {
-                    Some(first) if !caught_up => Polled::Chunk(first.pause()),
-                    _ => Polled::CaughtUp,
+                if caught_up {
+                    return Ok(if self.holds_back() { Polled::Held } else { Polled::CaughtUp });
+                }
+                // One that is to be read and has nothing to hand out: it is waited for.
+                return Ok(match self.partitions.iter_mut().find(|partition| !partition.held) {
+                    Some(first) => Polled::Chunk(first.pause()),
+                    None => Polled::Held,
                 });
             }
             // One that drains looks at positions itself: transactions may end in markers that no event tells of.
@@ -372,6 +386,15 @@ impl Source for KafkaSource {
 
     fn partitions(&self) -> Vec<String> {
         self.partitions.iter().map(|partition| partition.name.to_string()).collect()
+    }
+
+    fn hold(&mut self, partitions: &BTreeSet<String>) -> Result<()> {
+        self.hold_back(partitions)
+    }
+
+    fn unread(&mut self) -> BTreeSet<String> {
+        let waits = |partition: &&Partition| partition.has_chunk() || !self.at_end(partition) || self.ready.iter().any(|chunk| chunk.partition == partition.name);
+        self.partitions.iter().filter(waits).map(|partition| partition.name.to_string()).collect()
     }
 
     fn lag(&mut self) -> Lag {

@@ -1,5 +1,6 @@
 //! Where records come from.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,6 +105,8 @@ pub enum Polled {
     Chunk(RawChunk),
     /// Nothing at the moment; more may come. The source is caught up.
     CaughtUp,
+    /// Nothing of the partitions that may be read; others are held, see [`Source::hold`].
+    Held,
     /// Nothing, ever again (a bounded generator).
     End,
 }
@@ -154,6 +157,13 @@ pub trait Source: Send {
     fn partitions(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Leaves these partitions alone until told otherwise, and reads all others: they have run ahead in event time. Takes the
+    /// place of what was said before. What was gathered of them already may still be handed out.
+    fn hold(&mut self, partitions: &BTreeSet<String>) -> Result<()>;
+
+    /// The partitions that have records to read, held ones among them, as far as is known. All others are at their end.
+    fn unread(&mut self) -> BTreeSet<String>;
 
     /// How far behind the reader is now.
     fn lag(&mut self) -> Lag;

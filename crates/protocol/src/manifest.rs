@@ -82,6 +82,9 @@ pub struct SourceProgress {
     /// Partitions that do not hold it, for they are idle.
     #[serde(default)]
     pub idle: Vec<String>,
+    /// Partitions that were not read, for they had run ahead of others.
+    #[serde(default)]
+    pub held: Vec<String>,
     /// How late its rows were, since the pipeline was made.
     #[serde(default)]
     pub lateness: Lateness,

@@ -3,6 +3,7 @@
 //! A position is an ordinal: partition p of n yields the indexes `ordinal * n + p`. Nothing but the pace depends on the
 //! clock (unless event time starts `now`, which makes replayed rows carry other times).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ pub struct GeneratorSource {
     names: Vec<Arc<str>>,
     /// The next ordinal of each partition.
     next: Vec<u64>,
+    /// Partitions that are left alone until others have come up.
+    held: Vec<bool>,
     started: Instant,
     emitted: u64,
 }
@@ -36,6 +39,7 @@ impl GeneratorSource {
             simulator: Simulator::new(options.profile.clone()),
             names: (0..partitions).map(|p| Arc::from(p.to_string())).collect(),
             next: vec![0; partitions as usize],
+            held: vec![false; partitions as usize],
             started: Instant::now(),
             emitted: 0,
             options,
@@ -117,8 +121,10 @@ impl Source for GeneratorSource {
         let deadline = Instant::now() + wait;
         loop {
             // The partition furthest behind goes next, so that they advance together.
-            let behind = (0..self.next.len()).filter(|p| self.left(*p) > 0).min_by_key(|p| self.next[*p]);
-            let Some(partition) = behind else { return Ok(Polled::End) };
+            let some = |p: &usize| self.left(*p) > 0;
+            let Some(partition) = (0..self.next.len()).filter(some).filter(|p| !self.held[*p]).min_by_key(|p| self.next[*p]) else {
+                return Ok(if (0..self.next.len()).any(|p| some(&p)) { Polled::Held } else { Polled::End });
+            };
             let due = self.due();
             if due > 0 {
                 let share = due.div_ceil(self.next.len() as u64);
@@ -138,6 +144,16 @@ impl Source for GeneratorSource {
 
     fn partitions(&self) -> Vec<String> {
         self.names.iter().map(|name| name.to_string()).collect()
+    }
+
+    fn hold(&mut self, partitions: &BTreeSet<String>) -> Result<()> {
+        self.held = self.names.iter().map(|name| partitions.contains(&**name)).collect();
+        Ok(())
+    }
+
+    fn unread(&mut self) -> BTreeSet<String> {
+        let due = self.due() > 0;
+        (0..self.names.len()).filter(|p| due && self.left(*p) > 0).map(|p| self.names[p].to_string()).collect()
     }
 
     fn lag(&mut self) -> Lag {

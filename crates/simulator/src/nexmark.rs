@@ -13,6 +13,7 @@
 //! | `events_per_second` | how fast event time advances, over all types | `10000` |
 //! | `start` | event time of the first event | `2026-01-01T00:00:00Z` |
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,13 +75,15 @@ impl NexmarkOptions {
 pub struct NexmarkSource {
     options: NexmarkOptions,
     events: EventGenerator,
+    /// Nothing is made until others have come up.
+    held: bool,
 }
 
 impl NexmarkSource {
     /// A source of these events, from the first one.
     pub fn new(options: NexmarkOptions) -> NexmarkSource {
         let events = EventGenerator::new(options.config()).with_type_filter(options.kind);
-        NexmarkSource { options, events }
+        NexmarkSource { options, events, held: false }
     }
 
     fn is_over(&self) -> bool {
@@ -102,6 +105,9 @@ impl Source for NexmarkSource {
     fn poll(&mut self, max_bytes: usize, _wait: Duration) -> Result<Polled> {
         if self.is_over() {
             return Ok(Polled::End);
+        }
+        if self.held {
+            return Ok(Polled::Held);
         }
         let first = self.events.offset();
         // The next border of spans: where a chunk ends depends on what it gives, and not on where it began.
@@ -132,6 +138,15 @@ impl Source for NexmarkSource {
 
     fn partitions(&self) -> Vec<String> {
         vec![PARTITION.to_owned()]
+    }
+
+    fn hold(&mut self, partitions: &BTreeSet<String>) -> Result<()> {
+        self.held = partitions.contains(PARTITION);
+        Ok(())
+    }
+
+    fn unread(&mut self) -> BTreeSet<String> {
+        (!self.is_over()).then(|| PARTITION.to_owned()).into_iter().collect()
     }
 
     fn lag(&mut self) -> Lag {

@@ -5,6 +5,7 @@ mod state;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
+use watershed_engine::operator::{Growth, Step};
 use watershed_engine::plan::{Plan, TablePlan, describe};
 use watershed_engine::time::interval;
 use watershed_sql::OnViolation;
@@ -37,6 +38,11 @@ pub fn run(arguments: PlanArguments) -> Result<u8> {
     Ok(0)
 }
 
+/// If the state of a step grows for ever: with what, and what would bound it.
+fn grows(step: &Step) -> Option<Growth> {
+    if let Step::Operator(spec) = step { spec.grows() } else { None }
+}
+
 fn options(options: &Options) -> String {
     options.shown().map(|(key, value)| format!("{key} = '{value}'")).collect::<Vec<_>>().join(", ")
 }
@@ -48,6 +54,10 @@ fn text(project: &Project, plan: &Plan, state: &State) -> String {
         let with = options(&source.options);
         if !with.is_empty() {
             text.push_str(&format!("  with {with}\n"));
+        }
+        if let Some(drift) = &source.drift {
+            let others = drift.group.as_ref().map_or_else(|| "the others".to_owned(), |group| format!("the others of group {group}"));
+            text.push_str(&format!("  a partition more than {} ahead of {others} is not read until they have come up\n", interval(drift.max)));
         }
         match source.watermark {
             Some((column, delay)) => text.push_str(&format!(
@@ -75,6 +85,9 @@ fn text(project: &Project, plan: &Plan, state: &State) -> String {
             text.push_str(&format!("  └─ {}\n", describe::step(step)));
             for line in step.stateful().into_iter().flat_map(|(id, fingerprint)| state.lines(plan, number, id, fingerprint)) {
                 text.push_str(&format!("       {line}\n"));
+            }
+            if let Some(growth) = grows(step) {
+                text.push_str(&format!("       it {growth}\n"));
             }
         }
         for rule in &table.rules {
@@ -118,6 +131,7 @@ fn table_json(plan: &Plan, number: usize, state: &State) -> Value {
             let mut told = json!({ "step": describe::step(step) });
             if let Some((id, fingerprint)) = step.stateful() {
                 told["state"] = json!(id);
+                told["grows"] = json!(grows(step).map(|growth| json!({ "with": growth.with, "bounded_by": growth.bound })));
                 if let (Value::Object(told), Value::Object(state)) = (&mut told, state.json(plan, number, id, fingerprint)) {
                     told.extend(state);
                 }

@@ -135,6 +135,7 @@ fn watermarks(manifest: Option<&Manifest>) -> Built {
         ("source_watermark", times(rows.iter().map(|r| r.1.combined))),
         ("holds_back", flag(&|progress, name| progress.held_by.as_ref() == Some(name))),
         ("idle", flag(&|progress, name| progress.idle.contains(name))),
+        ("held", flag(&|progress, name| progress.held.contains(name))),
     ])
 }
 

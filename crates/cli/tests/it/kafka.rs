@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::message::Message;
 
 use crate::servers::{self, Reader, Sender, json, kafka};
-use crate::support::{Dice, Project};
+use crate::support::{Dice, Project, signal};
 
 const KILLS: usize = 100;
 /// Where a commit can be cut in two, in and around Kafka's transaction.
@@ -140,5 +140,46 @@ fn a_cut_between_any_two_steps_of_the_transaction_is_mended() {
     reader.read_at_least(sent, |message| seen.push((message.partition(), json(message)["id"].as_u64().expect("an id"))));
     every_id_once(&seen, sent);
     assert_eq!(project.number("SELECT count(*) FROM clean"), sent as i64);
+    project.run(&["verify", "--deep"]).ok();
+}
+
+#[test]
+fn a_partition_that_runs_ahead_waits_in_the_broker_for_the_slow_one() {
+    servers::topic("pace-slow", 1);
+    servers::topic("pace-swift", 1);
+    let project = Project::new(&format!(
+        "CREATE SOURCE s (id BIGINT NOT NULL, at TIMESTAMP NOT NULL, WATERMARK FOR at AS at)
+           WITH (connector = 'kafka', brokers = '{}', topic = 'pace-slow,pace-swift', max_drift = '10 minutes', idle_timeout = '1 day');
+         CREATE TABLE all_of_it WITH (zone = 'silver') AS SELECT id, at FROM s;",
+        kafka().address
+    ));
+    project.write("watershed.toml", "name = \"p\"\n[engine]\nepoch_interval = \"100ms\"\nchunk_bytes = \"4KB\"\n[serve]\nlisten = \"127.0.0.1:0\"\n");
+    let at = |minute: u64| format!(r#"{{"id":{minute},"at":"2026-01-{:02}T{:02}:{:02}:00Z"}}"#, 1 + minute / 1440, minute / 60 % 24, minute % 60);
+    let sender = Sender::new();
+    (0..5_000).for_each(|minute| sender.send("pace-swift", "k", &at(minute)));
+    (0..5).for_each(|minute| sender.send("pace-slow", "k", &at(minute)));
+    sender.flush();
+    let until = Instant::now() + Duration::from_secs(90);
+    let wait = |what: &str, done: &dyn Fn() -> bool| {
+        while !done() {
+            assert!(Instant::now() < until, "{what}: not in time");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let begun = || project.path(".watershed/lake/silver/all_of_it/_delta_log/00000000000000000000.json").exists();
+    let rows = || if begun() { project.number("SELECT count(*) FROM all_of_it") } else { 0 };
+    let mut child = project.spawn(&["up"]);
+    wait("the slow partition was read and the swift one is held", &|| {
+        let shown = begun().then(|| project.run(&["query", "--format", "csv", "SELECT partition FROM system.watermarks WHERE held"])).map(|ran| ran.stdout).unwrap_or_default();
+        shown.contains("pace-swift-0") && rows() > 5
+    });
+    let read = rows();
+    assert!(read < 1_000, "ten minutes and a chunk ahead of minute four, not {read} rows");
+    sender.send("pace-slow", "k", &at(5_000));
+    sender.flush();
+    wait("everything was read", &|| rows() == 5_006);
+    signal(child.id(), "TERM");
+    assert!(child.wait().expect("its end").success());
+    assert_eq!(project.number("SELECT count(DISTINCT id) FROM all_of_it"), 5_001);
     project.run(&["verify", "--deep"]).ok();
 }

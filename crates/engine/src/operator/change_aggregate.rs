@@ -29,7 +29,7 @@ use super::relation::{conform, relaxed};
 use super::scratch::Scratch;
 use super::store::{FOR_EVER, RowCodec, StateFiles, Store, shrink_all, snapshot_all};
 use super::windowed::why_late;
-use super::{Accumulates, Fingerprint, Operator, OperatorSpec, Out, Until, state_width};
+use super::{Accumulates, Fingerprint, Growth, Operator, OperatorSpec, Out, Until, state_width};
 use crate::run::{Stage, timed};
 
 /// When results are shown.
@@ -97,6 +97,10 @@ impl OperatorSpec for ChangeAggregateSpec {
             false if groups.is_empty() => format!("aggregate {}, {shown}", functions.join(", ")),
             false => format!("aggregate {} by {}, {shown}; a group is kept {kept}", functions.join(", "), groups.join(", ")),
         }
+    }
+    fn grows(&self) -> Option<Growth> {
+        let bound = "groups of a window (window_start or window_end of TUMBLE, HOP, … in GROUP BY), which is given up once it is over";
+        (self.window.is_none() && !self.groups.is_empty()).then_some(Growth { with: "its groups", bound })
     }
     fn schema(&self) -> SchemaRef {
         relaxed(&self.schema)

@@ -24,7 +24,7 @@ use super::keeps::{Keeps, KeptFor, entry, width};
 use super::relation::{Relation, conform, relaxed};
 use super::scratch::Scratch;
 use super::store::{FOR_EVER, RowCodec, StateFiles, Store, contents, snapshot_all};
-use super::{Fingerprint, Operator, OperatorSpec, Out, Until};
+use super::{Fingerprint, Growth, Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// What to run for each key.
@@ -69,6 +69,15 @@ impl OperatorSpec for KeyedSpec {
     fn describe(&self) -> String {
         let kept = if self.prune { "only rows that are shown are kept" } else { "every row is kept for ever" };
         format!("{}, shown with every change; {kept}", self.words)
+    }
+    fn grows(&self) -> Option<Growth> {
+        let bound = "results per window (TUMBLE, HOP, …) that leave when it closes; a KEEP LAST is not bounded by WITHIN, a KEEP FIRST is";
+        match (self.prune, self.keys.is_empty()) {
+            // The first rows of all: their number does not grow.
+            (true, true) => None,
+            (true, false) => Some(Growth { with: "its keys", bound }),
+            (false, _) => Some(Growth { with: "every row", bound }),
+        }
     }
     fn schema(&self) -> SchemaRef {
         relaxed(&self.schema)

@@ -14,10 +14,14 @@ use datafusion::prelude::SessionContext;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 
+use super::FanOut;
 use super::batch::{Rows, StreamBatch};
+use super::fan_out::{Meter, STRETCH};
 
 /// What to join and how.
 pub struct LookupSpec {
+    /// The join's name in metrics.
+    pub name: String,
     /// The static side, any plan over static tables.
     pub table: LogicalPlan,
     /// The session that runs it.
@@ -52,9 +56,17 @@ struct Built {
     null_key: bool,
 }
 
+/// Which row of a batch meets which static row.
+#[derive(Default)]
+struct Pairs {
+    stream_side: Vec<u32>,
+    table_side: Vec<u32>,
+}
+
 /// The running join.
 pub struct Lookup {
     spec: LookupSpec,
+    fan_out: FanOut,
     built: RwLock<Arc<Built>>,
 }
 
@@ -62,7 +74,8 @@ impl Lookup {
     /// Reads the static side.
     pub fn build(spec: LookupSpec) -> Result<Self> {
         let built = build(&spec)?;
-        Ok(Self { spec, built: RwLock::new(Arc::new(built)) })
+        let fan_out = FanOut::new(&spec.name, &spec.stream_keys);
+        Ok(Self { spec, fan_out, built: RwLock::new(Arc::new(built)) })
     }
 
     /// Reads the static side again, after a refresh of its tables.
@@ -87,11 +100,11 @@ impl Lookup {
         let built = Arc::clone(&self.built.read());
         let spec = &self.spec;
         let rows = input.batch.num_rows();
-        let (mut stream_side, mut table_side) = (Vec::new(), Vec::new());
+        let (mut found, mut open) = (Pairs::default(), Pairs::default());
+        let mut meter = self.fan_out.meter();
         if spec.stream_keys.is_empty() {
-            for row in 0..rows as u32 {
-                stream_side.extend(std::iter::repeat_n(row, built.all.len()));
-                table_side.extend_from_slice(&built.all);
+            for row in 0..rows {
+                self.meet(row, &built.all, &input, &built, &mut open, &mut found, &mut meter)?;
             }
         } else {
             let keys = evaluate(&spec.stream_keys, &input.batch)?;
@@ -101,19 +114,12 @@ impl Lookup {
                     continue;
                 }
                 if let Some(matches) = built.by_key.get(&encoded.row(row).owned()) {
-                    stream_side.extend(std::iter::repeat_n(row as u32, matches.len()));
-                    table_side.extend_from_slice(matches);
+                    self.meet(row, matches, &input, &built, &mut open, &mut found, &mut meter)?;
                 }
             }
         }
-        if let Some(filter) = &spec.filter {
-            let pairs = self.pair(&input.batch, &built.rows, &stream_side, &table_side.iter().copied().map(Some).collect::<Vec<_>>(), &spec.combined)?;
-            let mask = filter.evaluate(&pairs)?.into_array(pairs.num_rows())?;
-            let mask = as_boolean_array(&mask)?;
-            let passes = |i: &usize| mask.is_valid(*i) && mask.value(*i);
-            stream_side = (0..mask.len()).filter(passes).map(|i| stream_side[i]).collect();
-            table_side = (0..mask.len()).filter(passes).map(|i| table_side[i]).collect();
-        }
+        self.judge(&input, &built, &mut open, &mut found, &mut meter)?;
+        let Pairs { stream_side, table_side } = found;
         match spec.join_type {
             JoinType::Inner => self.finish(input, &built, stream_side, table_side.into_iter().map(Some).collect()),
             JoinType::Left | JoinType::Right => {
@@ -148,6 +154,53 @@ impl Lookup {
                 input.filter(&BooleanArray::from_iter(matched.into_iter().map(|m| Some(m == wanted))))
             }
         }
+    }
+
+    /// How many rows one row becomes; absent for joins that only choose rows.
+    pub fn fan_out(&self) -> Option<&FanOut> {
+        self.multiplies().then_some(&self.fan_out)
+    }
+
+    fn multiplies(&self) -> bool {
+        matches!(self.spec.join_type, JoinType::Inner | JoinType::Left | JoinType::Right)
+    }
+
+    /// Pairs a row with static rows of its key.
+    #[allow(clippy::too_many_arguments, reason = "what one batch has on its way")]
+    fn meet(&self, row: usize, matches: &[u32], input: &StreamBatch, built: &Built, open: &mut Pairs, found: &mut Pairs, meter: &mut Meter<'_>) -> Result<()> {
+        for stretch in matches.chunks(STRETCH) {
+            open.stream_side.extend(std::iter::repeat_n(row as u32, stretch.len()));
+            open.table_side.extend_from_slice(stretch);
+            if open.stream_side.len() >= STRETCH {
+                self.judge(input, built, open, found, meter)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the pairs that the further condition holds for.
+    fn judge(&self, input: &StreamBatch, built: &Built, open: &mut Pairs, found: &mut Pairs, meter: &mut Meter<'_>) -> Result<()> {
+        let Pairs { mut stream_side, mut table_side } = std::mem::take(open);
+        if let Some(filter) = &self.spec.filter {
+            let pairs = self.pair(&input.batch, &built.rows, &stream_side, &table_side.iter().copied().map(Some).collect::<Vec<_>>(), &self.spec.combined)?;
+            let mask = filter.evaluate(&pairs)?.into_array(pairs.num_rows())?;
+            let mask = as_boolean_array(&mask)?;
+            let passes = |i: &usize| mask.is_valid(*i) && mask.value(*i);
+            stream_side = (0..mask.len()).filter(passes).map(|i| stream_side[i]).collect();
+            table_side = (0..mask.len()).filter(passes).map(|i| table_side[i]).collect();
+        }
+        if self.multiplies() {
+            for of_row in stream_side.chunk_by(|a, b| a == b) {
+                meter.count(input, of_row[0] as usize, of_row.len() as u64)?;
+            }
+        } else {
+            // That a row meets one is all that matters.
+            stream_side.dedup();
+            table_side.clear();
+        }
+        found.stream_side.extend(stream_side);
+        found.table_side.extend(table_side);
+        Ok(())
     }
 
     fn finish(&self, input: StreamBatch, built: &Built, stream_side: Vec<u32>, table_side: Vec<Option<u32>>) -> Result<StreamBatch> {

@@ -14,6 +14,7 @@ mod change_aggregate;
 mod convert;
 mod dedup;
 mod expand;
+mod fan_out;
 mod fingerprint;
 mod keeps;
 mod keyed;
@@ -30,6 +31,7 @@ mod union;
 mod windowed;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
@@ -49,6 +51,7 @@ pub use dedup::{Dedup, DedupSpec};
 pub use expand::ExpandSpec;
 pub use fingerprint::{Change, Effect, Fingerprint, Item, length};
 pub use keeps::{Keeps, KeptFor, width};
+pub use fan_out::FanOut;
 pub use keyed::KeyedSpec;
 pub use lookup::{Lookup, LookupSpec};
 pub use over::{Ahead, History, OverSpec};
@@ -137,10 +140,29 @@ pub trait OperatorSpec: Send + Sync {
     fn keeps(&self) -> Vec<Keeps>;
     /// What it does, in words, for `watershed plan`.
     fn describe(&self) -> String;
+    /// If its state grows for ever: with what, and what would bound it.
+    fn grows(&self) -> Option<Growth> {
+        None
+    }
     /// The columns it yields.
     fn schema(&self) -> SchemaRef;
     /// Starts it without state.
     fn build(self: Box<Self>, parallelism: usize) -> Result<Box<dyn Operator>>;
+}
+
+/// State that event time does not bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Growth {
+    /// What it grows with.
+    pub with: &'static str,
+    /// What would bound it.
+    pub bound: &'static str,
+}
+
+impl fmt::Display for Growth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "grows with {} and for ever; what would bound it: {}", self.with, self.bound)
+    }
 }
 
 /// A stateful operator at work.
@@ -161,6 +183,10 @@ pub trait Operator: Send {
     fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>>;
     /// Event time up to which results were yielded, for operators that yield by event time.
     fn emitted_to(&self) -> Option<i64> {
+        None
+    }
+    /// How many rows one row becomes, for joins that multiply rows.
+    fn fan_out(&self) -> Option<&FanOut> {
         None
     }
     /// Rows of state held.

@@ -23,7 +23,7 @@ use super::relation::{Relation, conform, relaxed};
 use super::scratch::Scratch;
 use super::store::{RowCodec, StateFiles, Store, contents, snapshot_all};
 use super::windowed::why_late;
-use super::{Fingerprint, Operator, OperatorSpec, Out, Until};
+use super::{Fingerprint, Growth, Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// How far back frames reach.
@@ -102,6 +102,18 @@ impl OperatorSpec for OverSpec {
             History::All => "every row is kept for ever".to_owned(),
         };
         format!("{}, emitted when its frame is complete; {kept}", self.words)
+    }
+    fn grows(&self) -> Option<Growth> {
+        match self.history {
+            History::All => Some(Growth {
+                with: "every row",
+                bound: "a frame that reaches back so many rows or so much time (RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW), or PARTITION BY window_start, window_end",
+            }),
+            History::Rows(1..) if !self.keys.is_empty() => {
+                Some(Growth { with: "the keys of PARTITION BY", bound: "a frame that reaches back so much time (RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW)" })
+            }
+            _ => None,
+        }
     }
     fn schema(&self) -> SchemaRef {
         relaxed(&self.schema)

@@ -27,7 +27,8 @@ use super::keeps::{Keeps, KeptFor, entry, width};
 use super::relation::{conform, relaxed};
 use super::scratch::Scratch;
 use super::store::{FOR_EVER, RowCodec, StateFiles, Store, contents, shrink_all, snapshot_all};
-use super::{Fingerprint, Operator, OperatorSpec, Out, Until};
+use super::{FanOut, Fingerprint, Growth, Operator, OperatorSpec, Out, Until};
+use super::fan_out::{Meter, STRETCH};
 use crate::run::{Stage, timed};
 
 /// How far apart the event times of two rows that meet may be: `least <= left - right <= most`, microseconds.
@@ -114,6 +115,12 @@ impl OperatorSpec for StreamJoinSpec {
             None => format!("{kind} join of two streams; every row of both is kept for ever"),
         }
     }
+    fn grows(&self) -> Option<Growth> {
+        self.bounds.is_none().then_some(Growth {
+            with: "the rows of both streams",
+            bound: "bounds on their event times (… AND l.at BETWEEN r.at - INTERVAL '1 hour' AND r.at), or a join of windows",
+        })
+    }
     fn schema(&self) -> SchemaRef {
         relaxed(&self.schema)
     }
@@ -121,7 +128,8 @@ impl OperatorSpec for StreamJoinSpec {
         let keys = RowCodec::new(self.key_types.clone())?;
         let rows = [RowCodec::of(&self.columns[0])?, RowCodec::of(&self.columns[1])?];
         let schema = relaxed(&self.schema);
-        Ok(Box::new(StreamJoin { schema, spec: *self, keys, rows, stores: [Store::new(0), Store::new(1)], emitted_to: i64::MIN, evicted: 0 }))
+        let fan_out = FanOut::new(&self.id, &self.keys[0]);
+        Ok(Box::new(StreamJoin { schema, fan_out, spec: *self, keys, rows, stores: [Store::new(0), Store::new(1)], emitted_to: i64::MIN, evicted: 0 }))
     }
 }
 
@@ -129,6 +137,7 @@ impl OperatorSpec for StreamJoinSpec {
 struct StreamJoin {
     spec: StreamJoinSpec,
     schema: SchemaRef,
+    fan_out: FanOut,
     keys: RowCodec,
     rows: [RowCodec; 2],
     stores: [Store; 2],
@@ -183,7 +192,8 @@ impl StreamJoin {
         let encoded = self.rows[side].encode(batch.batch.columns())?;
         let times = self.spec.bounds.map(|bounds| self.times(batch, bounds.columns[side])).transpose()?;
         let other = 1 - side;
-        let mut pairs: Vec<Pair> = Vec::new();
+        let (mut pairs, mut met): (Vec<Pair>, Vec<Pair>) = (Vec::new(), Vec::new());
+        let mut meter = self.fan_out.meter();
         let mut arrived: Vec<(usize, Arc<[u8]>)> = Vec::with_capacity(rows);
         let (mut absorbed, mut last_absorbed) = (0, None);
         for row in 0..rows {
@@ -213,12 +223,16 @@ impl StreamJoin {
                     if within {
                         pairs.push(Pair { mine: row as u32, theirs: entry.id, row: Arc::clone(&entry.row) });
                     }
+                    if pairs.len() >= STRETCH {
+                        met.extend(self.judge(side, batch, std::mem::take(&mut pairs), &mut meter, out)?);
+                    }
                 }
             }
             arrived.push((row, mine));
         }
         tally.absorbed += absorbed;
-        let pairs = self.judge(side, batch, pairs, out)?;
+        met.extend(self.judge(side, batch, pairs, &mut meter, out)?);
+        let pairs = met;
         let mut singles: Vec<Single> = Vec::new();
         let mut at = 0;
         for (row, mine) in arrived {
@@ -295,7 +309,7 @@ impl StreamJoin {
     }
 
     /// Drops the pairs that the further condition does not hold for, and yields the others where pairs are results.
-    fn judge(&self, side: usize, batch: &StreamBatch, mut pairs: Vec<Pair>, out: &mut Vec<StreamBatch>) -> Result<Vec<Pair>> {
+    fn judge(&self, side: usize, batch: &StreamBatch, mut pairs: Vec<Pair>, meter: &mut Meter<'_>, out: &mut Vec<StreamBatch>) -> Result<Vec<Pair>> {
         if pairs.is_empty() || (self.spec.filter.is_none() && !self.spec.yields_pairs()) {
             return Ok(pairs);
         }
@@ -318,6 +332,9 @@ impl StreamJoin {
             }
         }
         if self.spec.yields_pairs() && !pairs.is_empty() {
+            for of_row in pairs.chunk_by(|a, b| a.mine == b.mine) {
+                meter.count(batch, of_row[0].mine as usize, of_row.len() as u64)?;
+            }
             let rows = conform(&self.schema, columns, pairs.len())?;
             out.push(match &batch.changes {
                 None => StreamBatch::results(rows),
@@ -415,6 +432,9 @@ impl Operator for StreamJoin {
             self.expire(until, &mut out)
         })?;
         Ok(out)
+    }
+    fn fan_out(&self) -> Option<&FanOut> {
+        self.spec.yields_pairs().then_some(&self.fan_out)
     }
     fn emitted_to(&self) -> Option<i64> {
         (self.emitted_to != i64::MIN).then_some(self.emitted_to)

@@ -25,7 +25,7 @@ use super::relation::{conform, relaxed};
 use super::scratch::Scratch;
 use super::store::{FOR_EVER, RowCodec, StateFiles, Store, contents, shrink_all, snapshot_all};
 use super::windowed::why_late;
-use super::{Fingerprint, Operator, OperatorSpec, Out, Until};
+use super::{FanOut, Fingerprint, Growth, Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// What to join and how.
@@ -74,6 +74,13 @@ impl OperatorSpec for TemporalSpec {
             None => "join each row with the version known when it comes".to_owned(),
         }
     }
+    fn grows(&self) -> Option<Growth> {
+        if self.times.is_none() && self.version_key.is_empty() {
+            return Some(Growth { with: "every version", bound: "PRIMARY KEY (…) NOT ENFORCED on the source of the versions, so that one takes the place of the one before" });
+        }
+        let bound = "nothing but fewer keys: the last version of each stays, for any row to come may ask for it; a join by interval forgets";
+        Some(Growth { with: "the keys of the versions", bound })
+    }
     fn schema(&self) -> SchemaRef {
         relaxed(&self.schema)
     }
@@ -82,6 +89,7 @@ impl OperatorSpec for TemporalSpec {
         let rows = [RowCodec::of(&self.columns[0])?, RowCodec::of(&self.columns[1])?];
         Ok(Box::new(Temporal {
             schema: relaxed(&self.schema),
+            fan_out: FanOut::new(&self.id, &self.keys[0]),
             spec: *self,
             keys,
             rows,
@@ -97,6 +105,7 @@ impl OperatorSpec for TemporalSpec {
 struct Temporal {
     spec: TemporalSpec,
     schema: SchemaRef,
+    fan_out: FanOut,
     keys: Option<RowCodec>,
     rows: [RowCodec; 2],
     /// The stream's waiting rows by key, their time being their event time; the versions by key, kept for ever until I2.
@@ -184,6 +193,7 @@ impl Temporal {
         }
         let (keys, times) = (self.keys_of(STREAM, &batch.batch)?, self.times_of(STREAM, &batch.batch)?);
         let rows = self.rows[STREAM].encode(batch.batch.columns())?;
+        let mut meter = self.fan_out.meter();
         let mut absorbed = None;
         for row in 0..count {
             if let Some(times) = &times
@@ -204,11 +214,12 @@ impl Temporal {
                 }
                 None => {
                     keys[row].iter().try_for_each(|key| self.stores[VERSIONS].fetch(key))?;
-                    let versions: Vec<Arc<[u8]>> = keys[row].as_ref().map_or(vec![], |key| self.stores[VERSIONS].get(key).iter().map(|e| Arc::clone(&e.row)).collect());
+                    let versions = keys[row].as_ref().map_or(&[][..], |key| self.stores[VERSIONS].get(key));
+                    meter.count(batch, row, versions.len() as u64)?;
                     if versions.is_empty() {
                         joined.push((mine, None));
                     } else {
-                        joined.extend(versions.into_iter().map(|v| (Arc::clone(&mine), Some(v))));
+                        joined.extend(versions.iter().map(|v| (Arc::clone(&mine), Some(Arc::clone(&v.row)))));
                     }
                 }
             }
@@ -329,6 +340,9 @@ impl Operator for Temporal {
             self.close(until, &mut joined)?;
             self.results(joined)
         })
+    }
+    fn fan_out(&self) -> Option<&FanOut> {
+        self.spec.times.is_none().then_some(&self.fan_out)
     }
     fn emitted_to(&self) -> Option<i64> {
         (self.emitted_to != i64::MIN).then_some(self.emitted_to)

@@ -26,7 +26,7 @@ use super::lower::{Emission, KeyColumn, Lowered, Lowering, Names, Part, RowTime}
 use super::nodes::{AsOfNode, DedupNode, WINDOW_COLUMNS, WindowKind, WindowNode};
 use super::provider::{StaticTable, StreamTable};
 use super::trace::trace;
-use super::{DELETED, Input, Plan, Rule, SinkPlan, SourcePlan, TablePlan};
+use super::{DELETED, Drift, Input, Plan, Rule, SinkPlan, SourcePlan, TablePlan};
 use crate::operator::Step;
 
 /// Reads a static table's rows: files by DataFusion, lake tables by the lake's adapter.
@@ -170,6 +170,7 @@ impl Binder {
         let connector = options.require("connector")?;
         let format = format_of(&mut options, &definition.place)?;
         let idle_timeout = options.duration("idle_timeout")?.map_or(30_000_000, |d| d.as_micros() as i64);
+        let drift = drift_of(&mut options, definition, &owner)?;
         let mut columns = Vec::new();
         let mut metadata = Vec::new();
         let mut selected = Vec::new();
@@ -228,7 +229,7 @@ impl Binder {
         let index = self.plan.sources.len();
         let named = Named::new(Kind::Source(index), Arc::clone(&schema), rowtime, watermark.map(|(_, delay)| delay));
         self.named.insert(definition.name.clone(), Named { primary_key: definition.primary_key.clone(), ..named });
-        self.plan.sources.push(SourcePlan { name: definition.name.clone(), columns, format, metadata, prepare, schema, watermark, idle_timeout, connector, options });
+        self.plan.sources.push(SourcePlan { name: definition.name.clone(), columns, format, metadata, prepare, schema, watermark, idle_timeout, drift, connector, options });
         Ok(())
     }
 
@@ -720,6 +721,19 @@ fn cast_as_declared(definition: &SourceDef, schema: &SchemaRef, steps: &mut Vec<
 /// A name as a quoted SQL identifier.
 fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// How far apart a source's partitions may be read.
+fn drift_of(options: &mut Options, definition: &SourceDef, owner: &str) -> Result<Option<Drift>> {
+    let max = options.duration("max_drift")?.map(|max| i64::try_from(max.as_micros()).unwrap_or(i64::MAX));
+    let group = options.take("drift_group");
+    match (max, &definition.watermark) {
+        (None, _) if group.is_some() => {
+            Err(at(&definition.place, owner, "is in a \"drift_group\" and does not say how far ahead of the others it may be read").hint("Add max_drift = '10 minutes'."))
+        }
+        (Some(_), None) => Err(at(&definition.place, owner, "has a \"max_drift\" and no event time").hint("Declare WATERMARK FOR on its event time.")),
+        (max, _) => Ok(max.map(|max| Drift { max, group })),
+    }
 }
 
 fn format_of(options: &mut Options, place: &Place) -> Result<Format> {

@@ -349,7 +349,9 @@ impl Lowering<'_> {
             rowtime = if stream_left { [rowtime, others].concat() } else { [others, rowtime].concat() };
         }
         let schema: SchemaRef = Arc::new(join.schema.as_arrow().clone());
+        let nth = 1 + lowered.steps.iter().filter(|step| matches!(step, Step::Lookup(_))).count();
         let spec = LookupSpec {
+            name: format!("{}/lookup:{nth}", self.owner),
             table: table.as_ref().clone(),
             context: self.context.clone(),
             stream_keys,

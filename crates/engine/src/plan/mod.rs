@@ -76,10 +76,21 @@ pub struct SourcePlan {
     pub watermark: Option<(usize, i64)>,
     /// After how long a caught-up, silent partition stops holding the watermark back, microseconds.
     pub idle_timeout: i64,
+    /// How far apart its partitions may be read, if that is bounded.
+    pub drift: Option<Drift>,
     /// The connector's name.
     pub connector: String,
     /// The connector's own options.
     pub options: Options,
+}
+
+/// Up to how far ahead of the others in event time a partition is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drift {
+    /// How far, microseconds.
+    pub max: i64,
+    /// The sources of one group are measured against the least of them all; without one a source against itself.
+    pub group: Option<String>,
 }
 
 /// What a table reads.

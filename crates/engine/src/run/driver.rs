@@ -20,6 +20,7 @@ use watershed_protocol::{Account, LedgerRow, SinkReceipt, SourceProgress, TickRe
 use watershed_types::{Epoch, Error, Generation, PartitionPosition, Positions, Reason, Result};
 
 use super::budget::Budget;
+use super::alignment::{Alignment, self};
 use super::commit::{CommitJob, CommitThread, Committed, Snapshot};
 use super::consolidate::consolidate;
 use super::figures;
@@ -62,6 +63,7 @@ pub struct SourceRun {
     pub(super) max_rows_per_tick: u64,
     pub(super) lost: u64,
     pub(super) flow: Flow,
+    pub(super) alignment: Option<Alignment>,
 }
 
 /// What [`Driver::new`] takes.
@@ -136,6 +138,15 @@ struct TableInput {
     label: String,
     batches: Vec<StreamBatch>,
     refused: Vec<Refusal>,
+}
+
+/// What a tick is to take.
+#[derive(Default)]
+struct Gathered {
+    intakes: Vec<Intake>,
+    records: u64,
+    bytes: usize,
+    of_source: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -217,7 +228,7 @@ impl Driver {
             if interval_over || self.open.bytes >= self.parts.config.epoch_bytes || (self.open.since.is_some() && self.budget().is_short(&self.parts.tables)) {
                 self.seal()?;
             }
-            if stopping || self.parts.sources.iter().all(|s| s.done) {
+            if stopping || self.parts.sources.iter().all(SourceRun::is_finished) {
                 return Ok(());
             }
         }
@@ -225,12 +236,18 @@ impl Driver {
 
     /// Waits a little for the first chunk, then takes what is there, up to a tick's limits.
     fn collect(&mut self) -> Result<Vec<Intake>> {
-        let mut intakes = Vec::new();
-        let (mut records, mut bytes) = (0u64, 0usize);
-        let mut of_source = vec![0u64; self.parts.sources.len()];
+        let mut gathered = Gathered { of_source: vec![0; self.parts.sources.len()], ..Gathered::default() };
+        self.align();
         // A deadline, not a wait per event: an idle source reports itself about as often as that wait.
         let mut deadline = Instant::now() + self.time_to_wait();
-        while records < self.parts.config.max_rows_per_tick && bytes < self.parts.config.max_bytes_per_tick {
+        while gathered.records < self.parts.config.max_rows_per_tick && gathered.bytes < self.parts.config.max_bytes_per_tick {
+            if let Some(intake) = alignment::release(&mut self.parts.sources) {
+                deadline = Instant::now();
+                if self.gather(intake, &mut gathered) {
+                    break;
+                }
+                continue;
+            }
             let event = match self.parts.incoming.recv_deadline(deadline) {
                 Ok(event) => event,
                 Err(RecvTimeoutError::Timeout) => break,
@@ -242,18 +259,21 @@ impl Driver {
                 }
             };
             match event {
-                Event::Chunk { bytes: size, ready } => {
+                Event::Chunk { ready } => {
                     let intake = ready.recv().map_err(|_| Error::internal("RUN0022", "a decoding task has ended without an answer"))??;
-                    let index = intake.origin.source;
-                    records += intake.origin.records.len() as u64;
-                    bytes += size;
-                    of_source[index] += intake.origin.records.len() as u64;
-                    self.parts.sources[index].done = false;
-                    intakes.push(intake);
+                    let source = &mut self.parts.sources[intake.origin.source];
+                    source.done = false;
+                    let Some(intake) = alignment::admit(source, intake) else { continue };
                     deadline = Instant::now();
-                    if of_source[index] >= self.parts.sources[index].max_rows_per_tick {
+                    if self.gather(intake, &mut gathered) {
                         break;
                     }
+                }
+                Event::Unread(index, partitions) => {
+                    if let Some(watermarks) = &mut self.parts.sources[index].watermarks {
+                        watermarks.unread(partitions);
+                    }
+                    self.align();
                 }
                 Event::CaughtUp(index) => {
                     let source = &mut self.parts.sources[index];
@@ -262,16 +282,18 @@ impl Driver {
                     }
                     source.done = self.parts.config.once;
                     self.status_of(index, |status| status.caught_up = true);
-                    if self.parts.sources.iter().all(|s| s.done) {
+                    if self.parts.sources.iter().all(SourceRun::is_finished) {
                         break;
                     }
+                    self.align();
                 }
                 Event::End(index) => {
                     self.parts.sources[index].done = true;
                     self.status_of(index, |status| status.caught_up = true);
-                    if self.parts.sources.iter().all(|s| s.done) {
+                    if self.parts.sources.iter().all(SourceRun::is_finished) {
                         break;
                     }
+                    self.align();
                 }
                 Event::News(index, lag, notices) => {
                     self.hear_lag(index, lag);
@@ -300,7 +322,29 @@ impl Driver {
                 }
             }
         }
-        Ok(intakes)
+        Ok(gathered.intakes)
+    }
+
+    /// Settles anew which partitions are left alone.
+    fn align(&mut self) {
+        for index in alignment::settle(&mut self.parts.sources, self.parts.config.once) {
+            let held = self.parts.sources[index].held();
+            self.status_of(index, |status| status.held = held);
+        }
+    }
+
+    /// Takes a chunk into the tick, which moves its partition's watermark; true if its source brings no more into this one.
+    fn gather(&mut self, mut intake: Intake, gathered: &mut Gathered) -> bool {
+        let index = intake.origin.source;
+        let source = &mut self.parts.sources[index];
+        judge(source, &mut intake);
+        gathered.records += intake.origin.records.len() as u64;
+        gathered.bytes += intake.origin.chunk.bytes.len();
+        gathered.of_source[index] += intake.origin.records.len() as u64;
+        let full = gathered.of_source[index] >= source.max_rows_per_tick;
+        gathered.intakes.push(intake);
+        self.align();
+        full
     }
 
     fn time_to_wait(&self) -> Duration {
@@ -448,7 +492,7 @@ impl Driver {
             let stretch = intake.origin.chunk.stretch.to_string();
             source.positions.insert(stretch.clone(), position);
             source.moved.insert(stretch, position);
-            let (batch, refused) = arrive(source, intake);
+            let (batch, refused) = arrive(intake);
             of_source[index].push(batch);
             refused_of_source[index].extend(refused);
         }
@@ -741,6 +785,14 @@ impl Driver {
                 metrics::gauge!("watershed_state_spilled_bytes", "operator" => id.clone()).set(shown.spilled as f64);
                 status.operators.insert(id, shown);
             }
+            for fan_out in table.fan_outs() {
+                metrics::gauge!("watershed_join_fan_out", "operator" => fan_out.operator().to_owned()).set(fan_out.largest() as f64);
+                if let Some(notice) = fan_out.notice() {
+                    let earlier = format!("join \"{}\" has made ", fan_out.operator());
+                    status.notices.retain(|old| !old.starts_with(&earlier));
+                    status.notices.push(notice);
+                }
+            }
         }
     }
 
@@ -762,8 +814,9 @@ impl Driver {
             let combined = source.watermarks.as_mut().and_then(Watermarks::combined);
             let (held_by, idle) = source.watermarks.as_ref().map(Watermarks::holder).unwrap_or_default();
             let lateness = source.watermarks.as_ref().map(|w| w.lateness().clone()).unwrap_or_default();
+            let held = source.held();
             let (moved, lost) = (std::mem::take(&mut source.moved), std::mem::take(&mut source.lost));
-            sources.insert(source.name.clone(), SourceProgress { moved, watermarks, combined, lost, held_by, idle, lateness });
+            sources.insert(source.name.clone(), SourceProgress { moved, watermarks, combined, lost, held_by, idle, held, lateness });
         }
         if let Some(since) = self.open.since {
             metrics::histogram!("watershed_epoch_duration_seconds").record(since.elapsed().as_secs_f64());
@@ -956,12 +1009,28 @@ impl Driver {
     }
 }
 
-/// Judges a chunk's rows against its partition's watermark and makes a batch of it.
-fn arrive(source: &mut SourceRun, mut intake: Intake) -> (StreamBatch, Vec<Refusal>) {
-    if let Some(watermarks) = &mut source.watermarks {
-        let partition = Arc::clone(&intake.origin.chunk.partition);
-        (intake.origin.late, intake.origin.edge) = watermarks.advance(&partition, &intake.origin.event_time);
+impl SourceRun {
+    /// The partitions that are left alone.
+    fn held(&self) -> Vec<String> {
+        self.alignment.as_ref().map(Alignment::held).unwrap_or_default()
     }
+
+    /// True once nothing more of it is to be taken.
+    fn is_finished(&self) -> bool {
+        self.done && !self.alignment.as_ref().is_some_and(Alignment::keeps)
+    }
+}
+
+/// Judges a chunk's rows against its partition's watermark, which runs with them.
+fn judge(source: &mut SourceRun, intake: &mut Intake) {
+    if let Some(watermarks) = &mut source.watermarks {
+        let origin = &mut intake.origin;
+        (origin.late, origin.edge) = watermarks.advance(&origin.chunk.partition, &origin.event_time);
+    }
+}
+
+/// Makes a batch of a chunk.
+fn arrive(intake: Intake) -> (StreamBatch, Vec<Refusal>) {
     let origin = Arc::new(intake.origin);
     let refused = intake.refused.into_iter().map(|r| refusal(&origin, r)).collect();
     (StreamBatch { origin: Some(origin), ..StreamBatch::results(intake.batch) }, refused)

@@ -3,7 +3,7 @@
 //! **Owns** reading ahead and decoding. **Does not own** watermarks: those need the order, and run on the tick thread.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -23,6 +23,9 @@ use super::stages::{Stage, timed};
 use crate::operator::{Origin, Step, StreamBatch, run_stateless};
 use crate::plan::SourcePlan;
 
+/// How long a source waits for word that it may go on, before it looks again for what is not held.
+const HELD: Duration = Duration::from_millis(5);
+
 /// A chunk, decoded and prepared.
 pub struct Intake {
     /// Accepted rows with the source's declared columns.
@@ -39,13 +42,13 @@ pub struct Intake {
 pub enum Event {
     /// A chunk that is being decoded.
     Chunk {
-        /// Its raw size.
-        bytes: usize,
         /// Where the result arrives.
         ready: Receiver<Result<Intake>>,
     },
     /// Nothing at the moment.
     CaughtUp(usize),
+    /// The partitions that have more to be read; from sources that are aligned.
+    Unread(usize, BTreeSet<String>),
     /// Nothing, ever again.
     End(usize),
     /// How far behind it is, and things worth a person's attention.
@@ -190,12 +193,20 @@ fn end_record(origin: &Origin) -> u64 {
     chunk.record + memchr::memchr_iter(b'\n', after_header).count() as u64
 }
 
+/// The last of what was said, waiting for the first word.
+fn newest(held: &Receiver<BTreeSet<String>>, wait: Duration) -> Option<BTreeSet<String>> {
+    let first = held.recv_timeout(wait).ok()?;
+    Some(held.try_iter().last().unwrap_or(first))
+}
+
 /// How a source thread runs.
 pub struct IntakeOptions {
     /// About how large a chunk is.
     pub chunk_bytes: usize,
     /// Stop at the first [`Polled::CaughtUp`].
     pub once: bool,
+    /// Tells which partitions to leave alone; absent for a source that is not aligned.
+    pub held: Option<Receiver<BTreeSet<String>>>,
 }
 
 /// Starts a source's thread. It ends when `stop` is set, the source ends or fails, or nobody listens any more.
@@ -214,6 +225,7 @@ pub fn start(
             source.drain();
         }
         let mut told = std::time::Instant::now() - Duration::from_secs(1);
+        let (mut idle, mut unread) = (false, None);
         while !stop.load(Ordering::Relaxed) {
             while let Ok(positions) = committed.try_recv() {
                 if let Err(error) = source.committed(&positions) {
@@ -221,22 +233,29 @@ pub fn start(
                     return;
                 }
             }
+            // With nothing to read but what is held, the next word is waited for.
+            let word = options.held.as_ref().and_then(|held| newest(held, if idle { HELD } else { Duration::ZERO }));
+            if let Some(Err(error)) = word.map(|partitions| source.hold(&partitions)) {
+                let _ = events.send(Event::Failed(index, error));
+                return;
+            }
             let wait = if options.once { Duration::ZERO } else { Duration::from_millis(50) };
             let event = match source.poll(options.chunk_bytes, wait) {
                 Ok(Polled::Chunk(chunk)) => {
                     let (done, ready) = bounded(1);
                     let prepare = Arc::clone(&prepare);
-                    let bytes = chunk.bytes.len();
                     pool.spawn_fifo(move || {
                         let _ = done.send(timed(Stage::Decode, || prepare.decode(chunk)));
                     });
-                    Event::Chunk { bytes, ready }
+                    Some(Event::Chunk { ready })
                 }
-                Ok(Polled::CaughtUp) => Event::CaughtUp(index),
-                Ok(Polled::End) => Event::End(index),
-                Err(error) => Event::Failed(index, error),
+                Ok(Polled::CaughtUp) => Some(Event::CaughtUp(index)),
+                Ok(Polled::Held) => None,
+                Ok(Polled::End) => Some(Event::End(index)),
+                Err(error) => Some(Event::Failed(index, error)),
             };
-            let last = matches!(event, Event::End(_) | Event::Failed(..)) || (options.once && matches!(event, Event::CaughtUp(_)));
+            let last = matches!(event, Some(Event::End(_) | Event::Failed(..))) || (options.once && matches!(event, Some(Event::CaughtUp(_))));
+            idle = event.is_none();
             if told.elapsed() > Duration::from_millis(250) || last {
                 told = std::time::Instant::now();
                 let news = Event::News(index, source.lag(), source.notices());
@@ -244,8 +263,16 @@ pub fn start(
                     return;
                 }
             }
-            if events.send(event).is_err() || last {
+            if event.is_some_and(|event| events.send(event).is_err()) || last {
                 break;
+            }
+            // Behind the chunk: what it has is not to be read any more.
+            let left = options.held.is_some().then(|| source.unread());
+            if left != unread {
+                unread.clone_from(&left);
+                if left.is_some_and(|left| events.send(Event::Unread(index, left)).is_err()) {
+                    break;
+                }
             }
         }
         while let Ok(positions) = committed.recv() {

@@ -8,6 +8,7 @@
 //!                                                      └─▶ live outputs
 //! ```
 
+mod alignment;
 mod budget;
 mod commit;
 mod consolidate;

@@ -15,6 +15,7 @@ use watershed_protocol::{DeliveryRecord, FORMAT, Found, Manifest, OperatorState,
 use watershed_types::{Epoch, Error, Generation, PartitionPosition, Positions, Result};
 
 use super::budget::Budget;
+use super::alignment::Alignment;
 use super::commit::{CommitThread, Committer, Destination, Destinations, deliver, finish, owed};
 use super::driver::{Driver, DriverParts, Outcome, SourceRun};
 use super::fate::{Fate, fates, unfit};
@@ -66,6 +67,8 @@ pub struct Config {
     pub memory: u64,
     /// … and that of one operator this much.
     pub operator_memory: Option<u64>,
+    /// Rows that a join may make of one row; 0 without a limit.
+    pub max_fan_out: u64,
     /// Take what there is and stop.
     pub once: bool,
     /// With `once`: close every window.
@@ -260,7 +263,14 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
         }
         let prepare = Arc::new(Prepare::new(index, source)?);
         let (committed, behind) = crossbeam_channel::unbounded();
-        let options = IntakeOptions { chunk_bytes: config.chunk_bytes, once: config.once };
+        let (alignment, held) = match source.drift.clone() {
+            None => (None, None),
+            Some(drift) => {
+                let (tell, held) = crossbeam_channel::unbounded();
+                (Some(Alignment::new(drift, tell)), Some(held))
+            }
+        };
+        let options = IntakeOptions { chunk_bytes: config.chunk_bytes, once: config.once, held };
         let thread = intake::start(reader, Arc::clone(&prepare), options, Arc::clone(&pool), events.clone(), Arc::clone(&intake_stop), behind).map_err(thread_error)?;
         sources.push(SourceRun {
             name: source.name.clone(),
@@ -275,6 +285,7 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
             max_rows_per_tick: source.options.peek("max_rows_per_tick").and_then(|text| text.replace('_', "").parse().ok()).unwrap_or(u64::MAX),
             lost: 0,
             flow: Flow::default(),
+            alignment,
         });
     }
     drop(events);
@@ -436,11 +447,23 @@ fn give_what_is_owed(
     Ok(())
 }
 
+/// Says which operators' state event time does not bound.
+fn warn_of_growth(plan: &Plan) {
+    for step in plan.tables.iter().flat_map(|table| &table.steps) {
+        if let Step::Operator(spec) = step
+            && let Some(growth) = spec.grows()
+        {
+            tracing::warn!(operator = spec.id(), "state {growth}");
+        }
+    }
+}
+
 fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chains: &mut BTreeMap<String, OperatorState>, last: Option<&Manifest>) -> Result<Vec<TableRun>> {
     let mut tables = Vec::new();
     let budget = Budget { memory: config.memory, operator: config.operator_memory };
     let scratch = Scratch::new(config.work.join("spill"), budget.cache());
     let fates = fates(plan, chains);
+    warn_of_growth(plan);
     for index in 0..plan.tables.len() {
         let inputs = &plan.tables[index].inputs;
         let schema = match inputs.first() {
@@ -451,6 +474,7 @@ fn build_tables(plan: &mut Plan, config: &Config, checkpoint: &Checkpoint, chain
         let watermark = restored_watermark(plan, index, last);
         let mut table = TableRun::new(&mut plan.tables[index], schema, checkpoint.metadata.key_groups, config.parallelism)?;
         budget.attach(&mut table.segments, &scratch);
+        table.fan_outs().for_each(|fan_out| fan_out.limit(config.max_fan_out));
         for segment in &mut table.segments {
             restore(segment, &fates, config.rebuild, checkpoint, chains, watermark)?;
         }

@@ -81,6 +81,9 @@ pub struct SourceStatus {
     pub held_by: Option<String>,
     /// Partitions that do not count because they are idle.
     pub idle: Vec<String>,
+    /// Partitions that are not read until others have come up.
+    #[serde(default)]
+    pub held: Vec<String>,
     /// Each partition's watermark.
     pub partitions: BTreeMap<String, i64>,
     /// How far the watermark is behind the greatest event time, microseconds.

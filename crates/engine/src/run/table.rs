@@ -21,7 +21,7 @@ use watershed_sql::OnViolation;
 use watershed_types::{Error, Reason, Result};
 
 use super::stages::{Stage, timed};
-use crate::operator::{Dedup, Operator, Refusal, Step, StreamBatch, Tally, Until, WindowAggregate, rule_by_rule, run_check, run_rule, run_stateless};
+use crate::operator::{Dedup, FanOut, Operator, Refusal, Step, StreamBatch, Tally, Until, WindowAggregate, rule_by_rule, run_check, run_rule, run_stateless};
 use crate::plan::{Rule, TablePlan};
 
 /// A stretch of a table's plan.
@@ -74,6 +74,15 @@ pub struct Fates {
 
 fn failed(table: &str, error: DataFusionError) -> Error {
     Error::internal("RUN0004", format!("table \"{table}\" failed: {}", error.strip_backtrace()))
+}
+
+/// Why an operator has ended a run.
+fn stopped(table: &str, operator: &dyn Operator, error: DataFusionError) -> Error {
+    operator.fan_out().and_then(|fan_out| fan_out.error(table)).unwrap_or_else(|| failed(table, error))
+}
+
+fn of_lookups(steps: &[Step]) -> impl Iterator<Item = &FanOut> {
+    steps.iter().filter_map(|step| if let Step::Lookup(lookup) = step { lookup.fan_out() } else { None })
 }
 
 impl TableRun {
@@ -132,6 +141,14 @@ impl TableRun {
         })
     }
 
+    /// The joins that make several rows of one.
+    pub fn fan_outs(&self) -> impl Iterator<Item = &FanOut> {
+        self.segments.iter().flat_map(|segment| match segment {
+            Segment::Operator(operator) => operator.fan_out().into_iter().collect::<Vec<_>>(),
+            Segment::Stateless(steps) => of_lookups(steps).collect(),
+        })
+    }
+
     /// The rules and how often each was broken.
     pub fn broken(&self) -> impl Iterator<Item = (&Rule, u64)> {
         self.rules.iter().zip(self.violations.iter().copied())
@@ -163,6 +180,9 @@ impl TableRun {
                             (timed(Stage::Query, || run_stateless(steps, batch, &mut refused)), refused)
                         })
                         .collect();
+                    if let Some(error) = of_lookups(steps).find_map(|fan_out| fan_out.error(&self.name)) {
+                        return Err(error);
+                    }
                     let mut batches = Vec::with_capacity(ran.len());
                     for (done, refused) in ran {
                         batches.extend(done);
@@ -178,11 +198,11 @@ impl TableRun {
                 }
                 Segment::Operator(operator) if absorbed => {
                     let mut later = vec![Tally::default()];
-                    streams = vec![operator.run(streams, until, &mut later).map_err(|e| failed(&self.name, e))?];
+                    streams = vec![operator.run(streams, until, &mut later).map_err(|e| stopped(&self.name, operator.as_ref(), e))?];
                     outcome.refused.extend(later.into_iter().flat_map(|tally| tally.late));
                 }
                 Segment::Operator(operator) => {
-                    streams = vec![operator.run(streams, until, &mut tallies).map_err(|e| failed(&self.name, e))?];
+                    streams = vec![operator.run(streams, until, &mut tallies).map_err(|e| stopped(&self.name, operator.as_ref(), e))?];
                     absorbed = operator.absorbs();
                 }
             }

@@ -2,10 +2,11 @@
 //!
 //! I1: after each row a partition's watermark is its greatest event time so far less the delay; it never goes back.
 //! I2: the combined watermark never goes back, and an idle partition does not hold it.
-//! I3: a partition is idle only if its source is caught up and it has been silent for the timeout.
+//! I3: a partition is idle only if it is at its end and has been silent for the timeout. It is at its end if its source is caught
+//!     up, or where that tells them apart (sources that are aligned) if nothing of it is left to read.
 //! I4: a partition that is known and was never heard holds the watermark like any other, until it is idle.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use watershed_protocol::Lateness;
@@ -25,6 +26,8 @@ pub struct Watermarks {
     idle_timeout: Duration,
     partitions: BTreeMap<String, Partition>,
     caught_up: bool,
+    /// The partitions that have more, from a source that says so.
+    unread: Option<BTreeSet<String>>,
     combined: Option<i64>,
     lateness: Lateness,
 }
@@ -37,6 +40,7 @@ impl Watermarks {
             idle_timeout: Duration::from_micros(idle_timeout.max(0) as u64),
             partitions: BTreeMap::new(),
             caught_up: false,
+            unread: None,
             combined: None,
             lateness: Lateness::default(),
         }
@@ -99,14 +103,32 @@ impl Watermarks {
         self.caught_up = true;
     }
 
-    fn idle(&self, partition: &Partition) -> bool {
-        self.caught_up && partition.heard.elapsed() >= self.idle_timeout
+    /// These partitions have more to be read, and no others.
+    pub fn unread(&mut self, partitions: BTreeSet<String>) {
+        self.unread = Some(partitions);
+    }
+
+    fn at_end(&self, name: &str) -> bool {
+        self.unread.as_ref().map_or(self.caught_up, |unread| !unread.contains(name))
+    }
+
+    fn idle(&self, name: &str, partition: &Partition) -> bool {
+        self.at_end(name) && partition.heard.elapsed() >= self.idle_timeout
+    }
+
+    /// The least watermark of the partitions that more is expected of, and of those that `keeps` names; [`i64::MIN`] if one of
+    /// them was never heard. Nothing more comes once the source has `ended`, nor to an end if the run takes what there is.
+    pub fn least_awaited(&self, keeps: impl Fn(&str) -> bool, ended: bool, once: bool) -> Option<i64> {
+        // One that is empty says nothing, and nobody can be ahead of it.
+        let comes = |name: &str, p: &Partition| !ended && !self.idle(name, p) && !(self.at_end(name) && (once || p.greatest.is_none()));
+        let awaited = self.partitions.iter().filter(|(name, p)| keeps(name) || comes(name, p));
+        awaited.map(|(_, p)| p.greatest.map_or(i64::MIN, |greatest| greatest.saturating_sub(self.delay))).min()
     }
 
     /// Event time up to which input is believed complete.
     pub fn combined(&mut self) -> Option<i64> {
         // NULL sorts first: a partition that was never heard has no watermark, and so has the whole.
-        let least = self.partitions.values().filter(|p| !self.idle(p)).map(|p| p.greatest.map(|g| g.saturating_sub(self.delay))).min().flatten();
+        let least = self.partitions.iter().filter(|(name, p)| !self.idle(name, p)).map(|(_, p)| p.greatest.map(|g| g.saturating_sub(self.delay))).min().flatten();
         // With every partition idle nothing holds the watermark, and nothing moves it either.
         self.combined = self.combined.max(least);
         self.combined
@@ -129,8 +151,8 @@ impl Watermarks {
 
     /// The partition that holds the combined watermark back, and the idle ones.
     pub fn holder(&self) -> (Option<String>, Vec<String>) {
-        let holder = self.partitions.iter().filter(|(_, p)| !self.idle(p)).min_by_key(|(_, p)| p.greatest).map(|(name, _)| name.clone());
-        let idle = self.partitions.iter().filter(|(_, p)| self.idle(p)).map(|(name, _)| name.clone()).collect();
+        let holder = self.partitions.iter().filter(|(name, p)| !self.idle(name, p)).min_by_key(|(_, p)| p.greatest).map(|(name, _)| name.clone());
+        let idle = self.partitions.iter().filter(|(name, p)| self.idle(name, p)).map(|(name, _)| name.clone()).collect();
         (holder, idle)
     }
 }

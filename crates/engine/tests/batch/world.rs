@@ -1,6 +1,6 @@
 //! The two ways to run a pipeline: the engine itself between a log and sinks in memory, and the batch lowering.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -80,6 +80,13 @@ impl Source for Log {
     }
     fn partitions(&self) -> Vec<String> {
         (0..self.records.len()).map(|partition| partition.to_string()).collect()
+    }
+    // Nothing here bounds how far partitions drift apart.
+    fn hold(&mut self, _partitions: &BTreeSet<String>) -> Result<()> {
+        Ok(())
+    }
+    fn unread(&mut self) -> BTreeSet<String> {
+        BTreeSet::new()
     }
     fn lag(&mut self) -> Lag {
         Lag::default()
@@ -222,6 +229,7 @@ pub fn streamed(pipeline: &Pipeline, records: &Records, cut: Cut) -> Result<(Tab
         key_groups: 16,
         memory: 1 << 30,
             operator_memory: None,
+        max_fan_out: 0,
         once: true,
         finalize: true,
         rebuild: false,

@@ -1,6 +1,6 @@
 //! The outside of a case: logs to read that grow from run to run, and tables that are shown when an epoch commits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -126,6 +126,7 @@ impl<'c> World<'c> {
             key_groups: 16,
             memory: 1 << 30,
             operator_memory: cut.spilled.then_some(0),
+            max_fan_out: 0,
             once: true,
             finalize,
             rebuild: false,
@@ -283,6 +284,13 @@ impl Source for LogSource {
     }
     fn partitions(&self) -> Vec<String> {
         self.outside.logs.lock().keys().filter(|(source, _)| *source == self.name).map(|(_, partition)| partition.clone()).collect()
+    }
+    // Nothing here bounds how far partitions drift apart.
+    fn hold(&mut self, _partitions: &BTreeSet<String>) -> Result<()> {
+        Ok(())
+    }
+    fn unread(&mut self) -> BTreeSet<String> {
+        BTreeSet::new()
     }
     fn lag(&mut self) -> Lag {
         Lag::default()

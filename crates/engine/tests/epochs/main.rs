@@ -1,6 +1,9 @@
 //! Epochs against an outside that fails: every row once, everywhere, whatever was cut, lost or overtaken.
 
 mod change;
+mod alignment;
+mod fan_out;
+mod growth;
 mod world;
 
 use std::sync::Arc;
@@ -70,14 +73,17 @@ fn commits_that_fail_land_or_vanish_show_every_row_once() {
             }
             // The clock jumps, backwards too.
             clock.set(1_767_225_600_000_000 + random.random_range(-4_000_000_000_000..4_000_000_000_000i64));
-            let cut = Cut { slice: random.random_range(1..30), rows_per_tick: random.random_range(1..50), epoch_bytes: random.random_range(100..4_000), once: true };
+            let cut = Cut { slice: random.random_range(1..30), rows_per_tick: random.random_range(1..50), epoch_bytes: random.random_range(100..4_000), fan_out: 0, once: true };
             let ended = run(&world, SQL, folder.path(), cut, clock.clone()).and_then(|handle| handle.join());
             failed += usize::from(ended.is_err());
         }
         for name in ["clean", "warehouse", "shout", "quarantine", "quarantine.refused"] {
             world.place(name).lock().faults.clear();
         }
-        run(&world, SQL, folder.path(), Cut { slice: 10, rows_per_tick: 100, epoch_bytes: 1 << 20, once: true }, clock.clone()).expect("starts").join().expect("ends well");
+        run(&world, SQL, folder.path(), Cut { slice: 10, rows_per_tick: 100, epoch_bytes: 1 << 20, fan_out: 0, once: true }, clock.clone())
+            .expect("starts")
+            .join()
+            .expect("ends well");
 
         let of = |keep: &dyn Fn(u64) -> bool| (0..written).filter(|id| keep(*id)).collect::<Vec<_>>();
         assert_eq!(sorted(ids(&world, "clean")), of(&|id| id % 10 != 3), "seed {seed}: the lake");
@@ -103,7 +109,7 @@ fn commits_that_fail_land_or_vanish_show_every_row_once() {
 fn a_zombie_that_wakes_after_its_epoch_was_finished_by_another_run_changes_nothing() {
     let world = Arc::new(World::default());
     let folder = tempfile::tempdir().expect("a folder");
-    let cut = Cut { slice: 10, rows_per_tick: 100, epoch_bytes: 1 << 20, once: false };
+    let cut = Cut { slice: 10, rows_per_tick: 100, epoch_bytes: 1 << 20, fan_out: 0, once: false };
     world.log.lock().extend((0..100).map(record));
     world.hold.store(true, Ordering::SeqCst);
     let zombie = run(&world, SQL, folder.path(), cut, Arc::new(SystemClock)).expect("starts");
@@ -142,7 +148,7 @@ fn a_target_that_is_away_leaves_the_others_alone_and_gets_everything_later_in_or
         let world = Arc::new(World::default());
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Arc::new(ManualClock::at(1_767_225_600_000_000));
-        let cut = Cut { slice: 10, rows_per_tick: 20, epoch_bytes: 600, once: true };
+        let cut = Cut { slice: 10, rows_per_tick: 20, epoch_bytes: 600, fan_out: 0, once: true };
         let checkpoint = || Checkpoint::open(Store::Local(folder.path().join("checkpoint"))).expect("opens").expect("is there");
         let mut written = 0;
         for round in 0..5 {
@@ -188,7 +194,7 @@ fn a_spool_that_is_full_holds_everything_up_until_the_target_is_back() {
     let sql = format!("{SQL}\n{}", SPOOLING.replace("64MB", "1KB"));
     let world = Arc::new(World::default());
     let folder = tempfile::tempdir().expect("a folder");
-    let cut = Cut { slice: 10, rows_per_tick: 20, epoch_bytes: 600, once: false };
+    let cut = Cut { slice: 10, rows_per_tick: 20, epoch_bytes: 600, fan_out: 0, once: false };
     world.away.store(true, Ordering::SeqCst);
     world.log.lock().extend((0..400).map(record));
     let handle = run(&world, &sql, folder.path(), cut, Arc::new(SystemClock)).expect("starts although the target is away");

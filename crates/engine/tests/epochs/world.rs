@@ -1,12 +1,12 @@
 //! An outside that outlives runs: a log to read, sinks and targets to write to, and what goes wrong with them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 use watershed_engine::checkpoint::{KeepStaged, Store};
@@ -48,6 +48,8 @@ pub struct Place {
 /// Everything outside the engine.
 #[derive(Default)]
 pub struct World {
+    /// Records that can be read now, by source and partition; those of a source that is not here are in `log`.
+    pub logs: Mutex<BTreeMap<(String, String), Vec<String>>>,
     /// Records that can be read now.
     pub log: Mutex<Vec<String>>,
     places: Mutex<BTreeMap<String, Arc<Mutex<Place>>>>,
@@ -60,6 +62,8 @@ pub struct World {
     pub away: AtomicBool,
     /// How often it was asked for and was away.
     pub missed: AtomicUsize,
+    /// How often a source was told to leave partitions alone.
+    pub held_often: AtomicUsize,
 }
 
 impl World {
@@ -90,32 +94,62 @@ impl World {
 
 struct LogSource {
     world: Arc<World>,
-    next: usize,
+    name: String,
+    next: BTreeMap<String, usize>,
+    held: BTreeSet<String>,
+    turn: usize,
     slice: usize,
+}
+
+impl LogSource {
+    fn look<T>(&self, partition: &str, at: impl FnOnce(&[String]) -> T) -> T {
+        match self.world.logs.lock().get(&(self.name.clone(), partition.to_owned())) {
+            Some(log) => at(log),
+            None => at(&self.world.log.lock()),
+        }
+    }
 }
 
 impl Source for LogSource {
     fn seek(&mut self, positions: &Positions) -> Result<()> {
-        self.next = positions.get("0").map_or(0, |position| position.offset as usize);
+        self.next = positions.iter().map(|(partition, position)| (partition.clone(), position.offset as usize)).collect();
         Ok(())
     }
     fn poll(&mut self, _max_bytes: usize, wait: Duration) -> Result<Polled> {
-        let log = self.world.log.lock();
-        let end = log.len().min(self.next + self.slice);
-        if self.next == end {
-            drop(log);
-            std::thread::sleep(wait.min(Duration::from_millis(2)));
-            return Ok(Polled::CaughtUp);
+        let partitions = self.partitions();
+        for _ in 0..partitions.len() {
+            self.turn = (self.turn + 1) % partitions.len();
+            let partition = &partitions[self.turn];
+            let next = self.next.get(partition).copied().unwrap_or(0);
+            let records = self.look(partition, |log| log[next..log.len().min(next + self.slice)].to_vec());
+            let end = next + records.len();
+            if next == end || self.held.contains(partition) {
+                continue;
+            }
+            let (mut bytes, mut ranges) = (Vec::new(), Vec::new());
+            for record in &records {
+                let start = bytes.len() as u32;
+                bytes.extend_from_slice(record.as_bytes());
+                ranges.push((start, bytes.len() as u32));
+            }
+            self.next.insert(partition.clone(), end);
+            return Ok(Polled::Chunk(RawChunk::of_log(partition.as_str().into(), next as u64, end as u64, 0, ranges.into(), bytes.into())));
         }
-        let (mut bytes, mut ranges) = (Vec::new(), Vec::new());
-        for record in &log[self.next..end] {
-            let start = bytes.len() as u32;
-            bytes.extend_from_slice(record.as_bytes());
-            ranges.push((start, bytes.len() as u32));
-        }
-        let chunk = RawChunk::of_log("0".into(), self.next as u64, end as u64, 0, ranges.into(), bytes.into());
-        self.next = end;
-        Ok(Polled::Chunk(chunk))
+        std::thread::sleep(wait.min(Duration::from_millis(2)));
+        let unread = self.unread();
+        Ok(if self.held.is_disjoint(&unread) { Polled::CaughtUp } else { Polled::Held })
+    }
+    fn partitions(&self) -> Vec<String> {
+        let named: Vec<String> = self.world.logs.lock().keys().filter(|(source, _)| *source == self.name).map(|(_, partition)| partition.clone()).collect();
+        if named.is_empty() { vec!["0".to_owned()] } else { named }
+    }
+    fn hold(&mut self, partitions: &BTreeSet<String>) -> Result<()> {
+        self.world.held_often.fetch_add(usize::from(!partitions.is_empty()), Ordering::SeqCst);
+        self.held.clone_from(partitions);
+        Ok(())
+    }
+    fn unread(&mut self) -> BTreeSet<String> {
+        self.partitions().into_iter().filter(|partition| self.look(partition, <[String]>::len) > self.next.get(partition).copied().unwrap_or(0)).collect()
     }
     fn lag(&mut self) -> Lag {
         Lag::default()
@@ -235,8 +269,9 @@ impl WorldAdapters {
 }
 
 impl Adapters for WorldAdapters {
-    fn source(&self, _plan: &SourcePlan) -> Result<Box<dyn Source>> {
-        Ok(Box::new(LogSource { world: Arc::clone(&self.world), next: 0, slice: self.slice }))
+    fn source(&self, plan: &SourcePlan) -> Result<Box<dyn Source>> {
+        let (world, name) = (Arc::clone(&self.world), plan.name.clone());
+        Ok(Box::new(LogSource { world, name, next: BTreeMap::new(), held: BTreeSet::new(), turn: 0, slice: self.slice }))
     }
     fn table(&self, plan: &TablePlan, _app_id: &str) -> Result<Arc<dyn Sink>> {
         Ok(self.sink(&plan.name))
@@ -250,10 +285,17 @@ impl Adapters for WorldAdapters {
     }
 }
 
-struct NoStatics;
-impl StaticLoader for NoStatics {
+/// Rows of the static table `hot`.
+pub const HOT: i64 = 20_000;
+
+struct Statics;
+impl StaticLoader for Statics {
     fn load(&self, definition: &StaticDef) -> Result<RecordBatch> {
-        Err(Error::internal("TEST0005", format!("no static table \"{}\" here", definition.name)))
+        if definition.name != "hot" {
+            return Err(Error::internal("TEST0005", format!("no static table \"{}\" here", definition.name)));
+        }
+        let columns: [(&str, ArrayRef); 2] = [("k", Arc::new(Int64Array::from_value(1, HOT as usize))), ("n", Arc::new((0..HOT).collect::<Int64Array>()))];
+        RecordBatch::try_from_iter(columns).map_err(|e| Error::internal("TEST0005", e.to_string()))
     }
 }
 
@@ -261,7 +303,7 @@ impl StaticLoader for NoStatics {
 pub fn plan(sql: &str) -> Plan {
     let files = [SqlFile { name: "p.sql".to_owned(), text: sql.to_owned() }];
     let definitions = parse_project(&files, &|_| None).unwrap_or_else(|e| panic!("{}", e.report()));
-    bind(&definitions, &NoStatics).unwrap_or_else(|e| panic!("{}", e.report()))
+    bind(&definitions, &Statics).unwrap_or_else(|e| panic!("{}", e.report()))
 }
 
 /// How one run is cut.
@@ -270,6 +312,7 @@ pub struct Cut {
     pub slice: usize,
     pub rows_per_tick: u64,
     pub epoch_bytes: u64,
+    pub fan_out: u64,
     pub once: bool,
 }
 
@@ -292,6 +335,7 @@ pub fn run_with(world: &Arc<World>, sql: &str, folder: &Path, cut: Cut, clock: A
         key_groups: 16,
         memory: 1 << 30,
             operator_memory: None,
+        max_fan_out: cut.fan_out,
         once: cut.once,
         finalize: false,
         rebuild: false,
@@ -302,5 +346,5 @@ pub fn run_with(world: &Arc<World>, sql: &str, folder: &Path, cut: Cut, clock: A
     };
     set(&mut config);
     let adapters = WorldAdapters { world: Arc::clone(world), slice: cut.slice };
-    start(plan(sql), config, Store::Local(folder.join("checkpoint")), &adapters, Arc::new(NoStatics), clock)
+    start(plan(sql), config, Store::Local(folder.join("checkpoint")), &adapters, Arc::new(Statics), clock)
 }

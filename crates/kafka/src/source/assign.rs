@@ -1,6 +1,6 @@
 //! Which partitions are read, and from where: at the start, when new ones turn up, and when records are gone.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -230,7 +230,34 @@ impl KafkaSource {
         for partition in &self.partitions {
             list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(partition.next as i64)).map_err(refused)?;
         }
-        self.consumer()?.assign(&list).map_err(refused)
+        self.consumer()?.assign(&list).map_err(refused)?;
+        // An assignment makes an end of pauses.
+        self.pause(|partition| partition.held, true)
+    }
+
+    /// Leaves these partitions alone from now on, and reads the others. The brokers are not asked for what is left alone; what
+    /// librdkafka had fetched of it already is fetched again later.
+    pub(super) fn hold_back(&mut self, held: &BTreeSet<String>) -> Result<()> {
+        let changed: HashSet<Arc<str>> = self.partitions.iter().filter(|partition| partition.held != held.contains(&*partition.name)).map(|p| Arc::clone(&p.name)).collect();
+        for partition in self.partitions.iter_mut().filter(|partition| changed.contains(&partition.name)) {
+            partition.held = !partition.held;
+        }
+        self.heard_at = Instant::now();
+        self.pause(|partition| partition.held && changed.contains(&partition.name), true)?;
+        self.pause(|partition| !partition.held && changed.contains(&partition.name), false)
+    }
+
+    /// Pauses partitions at the consumer, or resumes them.
+    fn pause(&self, which: impl Fn(&Partition) -> bool, pause: bool) -> Result<()> {
+        let mut list = TopicPartitionList::new();
+        for partition in self.partitions.iter().filter(|partition| which(partition)) {
+            list.add_partition(&partition.topic, partition.number);
+        }
+        if list.count() == 0 {
+            return Ok(());
+        }
+        let done = if pause { self.consumer()?.pause(&list) } else { self.consumer()?.resume(&list) };
+        done.map_err(|error| Error::unavailable(trouble::UNREADABLE, "partitions cannot be paused or resumed").caused_by(error).hint("Start the run again."))
     }
 
     /// The brokers said that an offset is not there: which, and what is to be done.

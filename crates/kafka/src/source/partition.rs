@@ -32,6 +32,8 @@ pub(super) struct Partition {
     pub(super) lost: u64,
     /// An empty chunk is due, so that positions or losses become known without a record.
     pub(super) due: bool,
+    /// It is left alone until others have come up.
+    pub(super) held: bool,
     pub(super) sketch: Sketch,
     buffer: Buffer,
     /// How large the last chunk was: the next one is likely to be like it.
@@ -66,6 +68,7 @@ impl Partition {
             stop: None,
             lost: 0,
             due: false,
+            held: false,
             sketch: Sketch::default(),
             buffer: Buffer::default(),
             usual: 0,

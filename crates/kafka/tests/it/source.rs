@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::producer::Producer;
@@ -49,6 +49,52 @@ fn fill(broker: &Broker, topic: &str) -> BTreeMap<String, Vec<String>> {
         }
     }
     expected
+}
+
+#[test]
+fn held_partitions_are_left_alone_and_come_whole_and_in_order_later() {
+    let broker = Broker::shared();
+    let mut expected = fill(broker, "held");
+    let plain = broker.producer(&[]);
+    for n in 0..15_000 {
+        let value = format!("more{n}");
+        plain.send("held", n % 3, &value);
+        expected.entry(format!("held-{}", n % 3)).or_default().push(value);
+    }
+    plain.flush();
+    let held = |partitions: &[&str]| partitions.iter().map(|partition| (*partition).to_owned()).collect::<BTreeSet<String>>();
+    for draining in [false, true] {
+        let mut source = broker.source(&[("topic", "held")], Wants::default());
+        source.seek(&Positions::new()).expect("sought");
+        if draining {
+            source.drain();
+        }
+        // From the start, before anything of it was read; and one after the other while they are read.
+        source.hold(&held(&["held-0"])).expect("held");
+        let mut reading = Reading::default().read_on(&mut source);
+        assert!(reading.values("held-0").is_empty(), "it was not to be read");
+        assert!(matches!(source.poll(4 << 10, Duration::from_millis(50)).expect("polls"), Polled::Held), "it is not caught up: it leaves one alone");
+        assert_eq!(source.unread(), held(&["held-0"]));
+        for turn in 0..40 {
+            source.hold(&held(if turn % 2 == 0 { &["held-1"] } else { &["held-0", "held-2"] })).expect("held");
+            if let Polled::Chunk(chunk) = source.poll(1 << 10, Duration::from_millis(50)).expect("polls") {
+                reading.take(&chunk);
+            }
+        }
+        source.hold(&held(&["held-0"])).expect("held");
+        // What was gathered already may come, and nothing further.
+        reading = reading.read_on(&mut source);
+        let before = reading.values("held-0").len();
+        reading = reading.read_on(&mut source);
+        assert_eq!(reading.values("held-0").len(), before);
+        source.hold(&held(&[])).expect("let go");
+        let reading = reading.read_on(&mut source);
+        assert!(before < reading.values("held-0").len(), "nothing was left to be held: {before}");
+        for (partition, values) in &expected {
+            assert_eq!(&reading.values(partition), values, "{partition}");
+        }
+        assert_eq!(source.unread(), held(&[]));
+    }
 }
 
 #[test]

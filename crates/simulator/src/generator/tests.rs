@@ -26,7 +26,7 @@ fn read(source: &mut GeneratorSource, positions: &Positions, max_bytes: usize) -
                 all.entry(chunk.stretch.to_string()).or_default().extend_from_slice(&chunk.bytes);
             }
             Polled::End => return all,
-            Polled::CaughtUp => unreachable!("no pace is set"),
+            Polled::CaughtUp | Polled::Held => unreachable!("no pace is set, and nothing is held"),
         }
     }
 }

@@ -22,7 +22,7 @@ pub fn show(status: &Status, address: &str) -> Result<()> {
     for (name, source) in status.sources.iter().filter(|(_, s)| s.flow.lag > 0) {
         text.push_str(&format!("catching up {name}: {}\n", catching_up(source)));
     }
-    let mut sources = Sheet::new(&["source", "records>", "lag", "watermark", "held back by", "idle"]);
+    let mut sources = Sheet::new(&["source", "records>", "lag", "watermark", "held back by", "idle", "not read, ahead"]);
     for (name, source) in &status.sources {
         let held = source.held_by.clone().map_or(Cell::Null, Cell::Text);
         sources.push(vec![
@@ -32,6 +32,7 @@ pub fn show(status: &Status, address: &str) -> Result<()> {
             Cell::text(watermark(source.watermark)),
             held,
             Cell::text(source.idle.join(", ")),
+            Cell::text(source.held.join(", ")),
         ]);
     }
     let mut lateness = Sheet::new(&["event time of", "delay>", "in order>", "99 % within>", "99.9 %>", "99.99 %>", "advice"]);
