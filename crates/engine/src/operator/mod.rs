@@ -8,10 +8,12 @@
 //! I2: a stateless step is a pure function of its batch and the tick's time.
 
 mod aggregate;
+mod answers;
 mod assign;
 mod batch;
 mod change_aggregate;
 mod dedup;
+mod enrich;
 mod expand;
 mod keyed;
 mod lookup;
@@ -40,6 +42,7 @@ pub use assign::AssignSpec;
 pub use batch::{DELETE, INSERT, Origin, Refusal, Rows, StreamBatch, Tally};
 pub use change_aggregate::{ChangeAggregateSpec, Show};
 pub use dedup::{Dedup, DedupSpec};
+pub use enrich::{EnrichSpec, Enrichment, FOUND, LookupOptions, SettleSpec, TROUBLE, Waits};
 pub use expand::ExpandSpec;
 pub use keyed::KeyedSpec;
 pub use lookup::{Lookup, LookupSpec};
@@ -68,6 +71,10 @@ pub enum Step {
     Expand(ExpandSpec),
     /// Joins a static table.
     Lookup(Arc<Lookup>),
+    /// Asks a table outside by key, for all batches of a tick at once.
+    Enrich(EnrichSpec),
+    /// Joins what it answered.
+    Settle(SettleSpec),
     /// Keeps the first row of each key. Stateful.
     Dedup(DedupSpec),
     /// Aggregates windows. Stateful.
@@ -171,6 +178,8 @@ impl Step {
             Step::Assign(spec) => spec.apply(input),
             Step::Expand(spec) => spec.apply(input),
             Step::Lookup(lookup) => lookup.apply(input),
+            Step::Settle(spec) => spec.apply(input),
+            Step::Enrich(_) => Err(DataFusionError::Internal("a table was asked for one batch of a tick".to_owned())),
             Step::Dedup(_) | Step::Aggregate(_) | Step::Operator(_) => Err(DataFusionError::Internal("a stateful step was run as a stateless one".to_owned())),
         }
     }

@@ -17,6 +17,7 @@ mod batch;
 mod bind;
 pub mod describe;
 mod functions;
+mod lookup;
 mod lower;
 mod nodes;
 mod provider;
@@ -34,6 +35,7 @@ use watershed_types::{Options, Zone};
 pub use batch::{Batch, Guard, HIDDEN_ORDINAL, HIDDEN_PARTITION, History, Meaning, Rounds, SourceHistory, batch};
 pub use bind::{StaticLoader, bind};
 pub use functions::TickTime;
+pub use lookup::AskedTable;
 pub use lower::RowTime;
 pub use nodes::{DedupNode, WindowKind, WindowNode};
 pub use provider::{StaticTable, StreamTable};
@@ -50,6 +52,8 @@ pub struct Plan {
     pub sinks: Vec<SinkPlan>,
     /// Static tables, refreshed while running.
     pub statics: Vec<Arc<StaticTable>>,
+    /// Static tables that are asked by key, while running.
+    pub asked: Vec<AskedTable>,
     /// The session everything was planned in.
     pub context: SessionContext,
     /// What `now()` reads.
