@@ -347,3 +347,32 @@ fn what_does_not_fit_is_told_at_the_start_and_rows_with_broken_answers_wait_in_t
     assert_eq!(details.len(), 3);
     project.run(&["verify", "--deep"]).ok();
 }
+
+#[test]
+fn what_was_prepared_keeps_its_answers_and_what_was_not_is_asked_for_again() {
+    let postgres = servers::postgres();
+    let url = &postgres.address;
+    rows(url, "CREATE TABLE words (id int8 PRIMARY KEY, word text); INSERT INTO words SELECT i, 'first' FROM generate_series(0, 99) i");
+    let project = Project::new(&format!(
+        "{SOURCE}CREATE STATIC TABLE words (id BIGINT, word VARCHAR, PRIMARY KEY (id) NOT ENFORCED) WITH (connector = 'postgres', url = '{url}', table = 'words');
+         CREATE TABLE joined AS SELECT s.id, words.word FROM s JOIN words FOR SYSTEM_TIME AS OF PROCTIME() ON s.customer = words.id;
+         CREATE SINK there FROM joined WITH (connector = 'postgres', url = '{url}', table = 'joined');"
+    ));
+    let record = |id: u64| format!(r#"{{"id":{id},"customer":{},"at":"2026-01-01T10:00:00Z"}}"#, id % 100);
+    let held = || rows(url, "SELECT word, count(*), count(DISTINCT id) FROM joined GROUP BY word ORDER BY word");
+    add(&project, 0, (0..1_000).map(record));
+    assert!(project.once_but("after_prepare").died_at_failpoint(), "it was killed with its epoch prepared");
+    rows(url, "UPDATE words SET word = 'second'");
+    project.once().ok();
+    assert_eq!(held(), ["first|1000|1000"], "an epoch that was prepared is not processed again");
+
+    add(&project, 1, (1_000..2_000).map(record));
+    assert!(project.once_but("tick").died_at_failpoint(), "it was killed before anything was prepared");
+    rows(url, "UPDATE words SET word = 'third'");
+    project.once().ok();
+    assert_eq!(held(), ["first|1000|1000", "third|1000|1000"], "rows that come again meet what there is now, once");
+    for word in ["first", "third"] {
+        assert_eq!(project.number(&format!("SELECT count(DISTINCT id) FROM joined WHERE word = '{word}'")), 1_000, "the lake holds the same");
+    }
+    project.run(&["verify", "--deep"]).ok();
+}
