@@ -304,8 +304,8 @@ impl StaticLoader for ProjectLoader {
         let delimiter = options.parse("delimiter", "one character", |t| (t.len() == 1).then(|| t.as_bytes()[0]))?.unwrap_or(b',');
         options.parse("refresh", "a duration such as '5 minutes'", parse_duration)?;
         options.finish()?;
-        let declared = (!definition.columns.is_empty())
-            .then(|| Schema::new(definition.columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), c.nullable)).collect::<Vec<_>>()));
+        let declared =
+            (!definition.columns.is_empty()).then(|| Schema::new(definition.columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), c.nullable)).collect::<Vec<_>>()));
         let fail = |e: datafusion::common::DataFusionError| {
             Error::invalid("CLI0009", format!("{}: {owner} cannot be read from \"{written}\"", definition.place)).hint("Check path, format and columns.").caused_by(e)
         };

@@ -54,16 +54,13 @@ pub struct LookupOptions {
 }
 
 impl LookupOptions {
-    /// Takes what is the same for every connector. Errors: `SQL0103`, `PLAN0030`.
+    /// Takes what is the same for every connector. Errors: `SQL0103`.
     pub fn take(options: &mut Options) -> watershed_types::Result<LookupOptions> {
         let max_rows = options.number("lookup.cache.max_rows")?.unwrap_or(100_000);
         let ttl = options.duration("lookup.cache.ttl")?.unwrap_or(Duration::from_secs(60));
-        let batch = options.number("lookup.batch")?.unwrap_or(1_000);
-        if !(1..=100_000).contains(&batch) {
-            let message = format!("{}: option \"lookup.batch\" is not between 1 and 100,000", options.owner());
-            return Err(Error::invalid("PLAN0030", message).hint("1,000 keys a request is plenty."));
-        }
-        Ok(LookupOptions { max_rows: usize::try_from(max_rows).unwrap_or(usize::MAX), ttl, batch: batch as usize })
+        let keys = |text: &str| text.trim().replace('_', "").parse().ok().filter(|keys| (1..=100_000).contains(keys));
+        let batch = options.parse("lookup.batch", "a whole number between 1 and 100,000", keys)?.unwrap_or(1_000);
+        Ok(LookupOptions { max_rows: usize::try_from(max_rows).unwrap_or(usize::MAX), ttl, batch })
     }
 }
 

@@ -25,7 +25,8 @@ pub fn columns(schema: &Schema) -> Vec<String> {
 pub fn step(step: &Step) -> String {
     match step {
         Step::Project { schema, .. } => {
-            let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+            // The key of a table that is asked is named where that is.
+            let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).filter(|name| !name.starts_with("__ws_key_")).collect();
             format!("compute {}", shortened(&names))
         }
         Step::Filter(predicate) => format!("keep rows where {predicate}"),

@@ -21,7 +21,7 @@ use watershed_sql::OnViolation;
 use watershed_types::{Error, Reason, Result};
 
 use super::stages::{Stage, timed};
-use crate::operator::{Dedup, EnrichSpec, Operator, Refusal, Step, StreamBatch, Tally, Until, WindowAggregate, rule_by_rule, run_check, run_rule, run_stateless, Waits};
+use crate::operator::{Dedup, EnrichSpec, Operator, Refusal, Step, StreamBatch, Tally, Until, Waits, WindowAggregate, rule_by_rule, run_check, run_rule, run_stateless};
 use crate::plan::{Rule, TablePlan};
 
 /// A stretch of a table's plan.
