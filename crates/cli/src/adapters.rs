@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionConfig, SessionContext};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -16,8 +16,10 @@ use watershed_files::{CsvFraming, FilesOptions, FilesSource};
 use watershed_http::{HttpOptions, Log};
 use watershed_kafka::{Delivery, KafkaSource, KafkaSourceOptions, KafkaTarget, Wants};
 use watershed_lake::{Compression, Lake, LakeOptions, TableSpec};
-use watershed_ports::{RefusedRow, Sink, Source, Target};
+use watershed_ports::{LookupTable, RefusedRow, Sink, Source, Target};
 use watershed_postgres::PostgresTarget;
+use watershed_postgres::read::PostgresLookup;
+use watershed_redis::RedisLookup;
 use watershed_redshift::RedshiftTarget;
 use watershed_simulator::{GeneratorOptions, GeneratorSource, NexmarkOptions, NexmarkSource};
 use watershed_sql::{MetadataColumn, StaticDef};
@@ -247,21 +249,50 @@ impl LiveSink for Stdout {
     }
 }
 
-/// Reads static tables: CSV and Parquet files, lake tables.
+/// The static tables' connectors.
+const STATICS: [&str; 3] = ["files", "postgres", "redis"];
+
+/// Reads static tables: CSV and Parquet files, lake tables; and knows those that are asked by key.
 pub struct ProjectLoader {
     /// The project's folder.
     pub root: PathBuf,
+    /// The pipeline's name, for the servers that are asked.
+    pub pipeline: String,
     /// What reads run on.
     pub runtime: Handle,
 }
 
+impl ProjectLoader {
+    /// For a project.
+    pub fn of(project: &Project, runtime: &Handle) -> ProjectLoader {
+        ProjectLoader { root: project.root.clone(), pipeline: project.name(), runtime: runtime.clone() }
+    }
+}
+
 impl StaticLoader for ProjectLoader {
+    fn asked(&self, definition: &StaticDef) -> Result<Option<Arc<dyn LookupTable>>> {
+        let mut options = definition.options.clone();
+        let connector = options.take("connector").unwrap_or_else(|| "files".to_owned());
+        if !matches!(connector.as_str(), "postgres" | "redis") {
+            return Ok(None);
+        }
+        let name = &definition.name;
+        let schema: SchemaRef = Arc::new(Schema::new(definition.columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), c.nullable)).collect::<Vec<_>>()));
+        let key: Vec<usize> = definition.primary_key.iter().filter_map(|column| schema.index_of(column).ok()).collect();
+        let table: Arc<dyn LookupTable> = match connector.as_str() {
+            "postgres" => Arc::new(PostgresLookup::new(&mut options, name, schema, key, &self.pipeline, self.runtime.clone())?),
+            _ => Arc::new(RedisLookup::new(&mut options, name, schema, key)?),
+        };
+        options.finish()?;
+        Ok(Some(table))
+    }
+
     fn load(&self, definition: &StaticDef) -> Result<RecordBatch> {
         let mut options = definition.options.clone();
         let owner = format!("static table \"{}\"", definition.name);
         let connector = options.take("connector").unwrap_or_else(|| "files".to_owned());
         if connector != "files" {
-            return Err(unknown(&owner, &connector, &["files"]));
+            return Err(unknown(&owner, &connector, &STATICS));
         }
         let written = options.require("path")?;
         let path = if written.contains("://") { written.clone() } else { self.root.join(&written).display().to_string() };
@@ -273,8 +304,8 @@ impl StaticLoader for ProjectLoader {
         let delimiter = options.parse("delimiter", "one character", |t| (t.len() == 1).then(|| t.as_bytes()[0]))?.unwrap_or(b',');
         options.parse("refresh", "a duration such as '5 minutes'", parse_duration)?;
         options.finish()?;
-        let declared = (!definition.columns.is_empty())
-            .then(|| arrow::datatypes::Schema::new(definition.columns.iter().map(|c| arrow::datatypes::Field::new(&c.name, c.data_type.clone(), c.nullable)).collect::<Vec<_>>()));
+        let declared =
+            (!definition.columns.is_empty()).then(|| Schema::new(definition.columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), c.nullable)).collect::<Vec<_>>()));
         let fail = |e: datafusion::common::DataFusionError| {
             Error::invalid("CLI0009", format!("{}: {owner} cannot be read from \"{written}\"", definition.place)).hint("Check path, format and columns.").caused_by(e)
         };

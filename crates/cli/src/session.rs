@@ -47,7 +47,7 @@ pub fn runtime() -> Result<Runtime> {
 
 /// Checks and plans a project.
 pub fn plan(project: &Project, runtime: &Runtime) -> Result<Plan> {
-    let loader = ProjectLoader { root: project.root.clone(), runtime: runtime.handle().clone() };
+    let loader = ProjectLoader::of(project, runtime.handle());
     let files = project.sql_files()?;
     let definitions = parse_project(&files, &|name| std::env::var(name).ok())?;
     let checked = bind(&definitions, &loader).and_then(|plan| check(&plan, &project.root).map(|()| plan));
@@ -72,7 +72,7 @@ pub fn begin(project: &Project, runtime: &Runtime, options: RunOptions, started:
     let plan = plan(project, runtime)?;
     let lock = project.lock()?;
     let adapters = Arc::new(ProjectAdapters::new(project, runtime.handle())?);
-    let loader = Arc::new(ProjectLoader { root: project.root.clone(), runtime: runtime.handle().clone() });
+    let loader = Arc::new(ProjectLoader::of(project, runtime.handle()));
     let store = Store::open(&project.settings.storage.checkpoints, &project.root, runtime.handle())?;
     let engine = &project.settings.engine;
     let config = Config {

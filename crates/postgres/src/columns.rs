@@ -176,6 +176,15 @@ pub fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// How values of a type go into a statement's parameters; `None` if they are not compared with columns.
+pub(crate) fn sent_as(name: &str, data_type: &DataType) -> Option<Column> {
+    let (made_as, wire) = made_as(data_type)?;
+    if matches!(wire, Wire::Json | Wire::Jsonb | Wire::Float4 | Wire::Float8) {
+        return None;
+    }
+    Some(Column { name: name.to_owned(), index: 0, data_type: data_type.clone(), nullable: true, made_as, wire, key: false })
+}
+
 fn made_as(data_type: &DataType) -> Option<(String, Wire)> {
     let (name, wire) = match data_type {
         DataType::Boolean => ("boolean", Wire::Bool),

@@ -184,6 +184,21 @@ impl<'a> Encoder<'a> {
     }
 }
 
+/// Appends a column's values as elements of an array, length and bytes each. What Postgres does not hold cannot be found there
+/// either, and is NULL.
+pub(crate) fn elements(owner: &str, column: &Column, array: &ArrayRef, out: &mut Vec<u8>) -> Result<()> {
+    let values = values(array).ok_or_else(|| unfit_rows(owner, format!("a key \"{}\" is {}", column.name, array.data_type())))?;
+    let cell = Cell { values, nulls: array.nulls(), column };
+    for row in 0..array.len() {
+        let from = out.len();
+        if cell.nulls.is_some_and(|nulls| nulls.is_null(row)) || cell.put(row, out).is_err() {
+            out.truncate(from);
+            out.extend_from_slice(&(-1i32).to_be_bytes());
+        }
+    }
+    Ok(())
+}
+
 impl Cell<'_> {
     fn put(&self, row: usize, out: &mut Vec<u8>) -> Result<(), &'static str> {
         let wire = self.column.wire;

@@ -78,10 +78,7 @@ impl PostgresOptions {
             _ => None,
         })?;
         let names = |text: &str| -> Vec<String> { text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect() };
-        let (schema, table) = match table.trim().split_once('.') {
-            Some((schema, table)) => (schema.trim().to_owned(), table.trim().to_owned()),
-            None => ("public".to_owned(), table.trim().to_owned()),
-        };
+        let (schema, table) = split(&table);
         let taken = Self {
             sink: sink_name.to_owned(),
             url: Secret::new(url),
@@ -99,6 +96,32 @@ impl PostgresOptions {
             retention: retention(options, sink_name)?,
             connect_timeout: options.duration("connect_timeout")?.unwrap_or(Duration::from_secs(10)),
             statement_timeout: options.duration("statement_timeout")?.unwrap_or(Duration::from_secs(300)),
+        };
+        taken.check()?;
+        Ok(taken)
+    }
+
+    /// Takes what a table that is only asked knows: where it is, and how long it is waited for.
+    pub(crate) fn for_lookup(options: &mut Options, name: &str, timeout: Duration) -> Result<Self> {
+        let url = options.require("url")?;
+        let (schema, table) = split(&options.require("table")?);
+        let taken = Self {
+            sink: name.to_owned(),
+            url: Secret::new(url),
+            schema,
+            table,
+            mode: Mode::Append,
+            key: vec![],
+            connections: 1,
+            create_table: false,
+            grow: false,
+            delete_when: None,
+            analyze_every: 0,
+            vacuum: Vacuum::Off,
+            keep_epochs: KEEP_EPOCHS,
+            retention: None,
+            connect_timeout: options.duration("connect_timeout")?.unwrap_or(Duration::from_secs(10)),
+            statement_timeout: timeout,
         };
         taken.check()?;
         Ok(taken)
@@ -141,6 +164,14 @@ impl PostgresOptions {
 
     pub(crate) fn address(&self) -> Result<Address> {
         Address::parse(&self.sink, self.url.expose())
+    }
+}
+
+/// Schema and table.
+fn split(name: &str) -> (String, String) {
+    match name.trim().split_once('.') {
+        Some((schema, table)) => (schema.trim().to_owned(), table.trim().to_owned()),
+        None => ("public".to_owned(), name.trim().to_owned()),
     }
 }
 

@@ -21,6 +21,7 @@
 mod coverage;
 mod error;
 mod live;
+mod lookup;
 mod options;
 mod read;
 mod resp;
@@ -28,5 +29,6 @@ mod rows;
 mod text;
 
 pub use live::RedisLive;
+pub use lookup::RedisLookup;
 pub use options::{RedisOptions, Retention, Type};
 pub use read::{HotRows, HotState, RedisReader};

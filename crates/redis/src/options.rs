@@ -65,21 +65,10 @@ impl RedisOptions {
     /// Takes what a Redis sink knows. `schema` is what it will be given. Errors: `RDS0001` for what cannot be meant,
     /// `SQL0102` and `SQL0103` for what is missing or malformed.
     pub fn take(options: &mut Options, sink_name: &str, schema: &Schema) -> Result<Self> {
-        let url = options.require("url")?;
-        // The parser's words may quote the URL, and are left out.
-        let info = url.as_str().into_connection_info().and_then(Client::open);
-        if info.is_err() {
-            return Err(bad_option(sink_name, "option \"url\" cannot be read", "Write url = 'redis://user:password@host:6379/0', or rediss:// for TLS."));
-        }
+        let url = url(options, sink_name)?;
         let pattern = options.require("key")?;
         let key = pieces(sink_name, &pattern, schema)?;
-        let kind = options.parse("type", "'hash', 'string' or 'json'", |text| match text.trim().to_ascii_lowercase().as_str() {
-            "hash" => Some(Type::Hash),
-            "string" => Some(Type::String),
-            "json" => Some(Type::Json),
-            _ => None,
-        })?;
-        let kind = kind.unwrap_or(Type::Hash);
+        let kind = kind(options)?;
         let retention = retention(sink_name, schema, options, kind)?;
         // A row that is found by its time is read from its value alone.
         let covered = if retention.is_some() { &[] } else { key.as_slice() };
@@ -93,7 +82,25 @@ impl RedisOptions {
             return Err(bad_option(sink_name, "option \"batch\" is not between 1 and 100,000", "1,000 is plenty."));
         }
         let (stamp, connect_timeout) = (options.take("stamp"), options.duration("connect_timeout")?.unwrap_or(Duration::from_secs(5)));
-        Ok(Self { sink: sink_name.to_owned(), url: Secret::new(url), pattern, key, kind, fields, ttl, retention, stamp, batch: batch as usize, connect_timeout })
+        Ok(Self { sink: sink_name.to_owned(), url, pattern, key, kind, fields, ttl, retention, stamp, batch: batch as usize, connect_timeout })
+    }
+
+    /// Takes what keys that are only asked for know: where they are, their template, and the form of their values.
+    pub(crate) fn for_lookup(options: &mut Options, name: &str, schema: &Schema) -> Result<Self> {
+        let url = url(options, name)?;
+        let pattern = options.require("key")?;
+        let key = pieces(name, &pattern, schema)?;
+        let kind = kind(options)?;
+        let fields: Vec<usize> = (0..schema.fields().len()).filter(|index| !key.contains(&Piece::Column(*index))).collect();
+        if kind == Type::String && fields.len() != 1 {
+            let message = format!("type 'string' holds one column besides the key, not {}", fields.len());
+            return Err(bad_option(name, message, "Declare one, or use type 'hash' or 'json'."));
+        }
+        for place in &fields {
+            check(name, schema, *place)?;
+        }
+        let connect_timeout = options.duration("connect_timeout")?.unwrap_or(Duration::from_secs(5));
+        Ok(Self { sink: name.to_owned(), url, pattern, key, kind, fields, ttl: None, retention: None, stamp: None, batch: 1_000, connect_timeout })
     }
 
     /// The places of the columns in the template, each once, in its order.
@@ -127,6 +134,26 @@ impl RedisOptions {
     pub(crate) fn client(&self) -> Result<Client> {
         Client::open(self.url.expose()).map_err(|_| bad_option(&self.sink, "option \"url\" cannot be read", "Write url = 'redis://host:6379/0'."))
     }
+}
+
+fn url(options: &mut Options, owner: &str) -> Result<Secret> {
+    let url = options.require("url")?;
+    // The parser's words may quote the URL, and are left out.
+    let info = url.as_str().into_connection_info().and_then(Client::open);
+    if info.is_err() {
+        return Err(bad_option(owner, "option \"url\" cannot be read", "Write url = 'redis://user:password@host:6379/0', or rediss:// for TLS."));
+    }
+    Ok(Secret::new(url))
+}
+
+fn kind(options: &mut Options) -> Result<Type> {
+    let kind = options.parse("type", "'hash', 'string' or 'json'", |text| match text.trim().to_ascii_lowercase().as_str() {
+        "hash" => Some(Type::Hash),
+        "string" => Some(Type::String),
+        "json" => Some(Type::Json),
+        _ => None,
+    })?;
+    Ok(kind.unwrap_or(Type::Hash))
 }
 
 fn column(sink: &str, schema: &Schema, option: &str, name: &str) -> Result<usize> {

@@ -215,7 +215,7 @@ fn evicts(connection: &mut Connection) -> RedisResult<bool> {
 }
 
 /// The members of a JSON object: strings without their escapes, everything else as it is written.
-fn object(text: &[u8]) -> RedisResult<BTreeMap<String, Value>> {
+pub(crate) fn object(text: &[u8]) -> RedisResult<BTreeMap<String, Value>> {
     let broken = |_| RedisError::from((redis::ErrorKind::UnexpectedReturnType, "a value is not the JSON object the sink writes"));
     let members: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(text).map_err(broken)?;
     let value = |raw: &RawValue| -> std::result::Result<Value, serde_json::Error> {
@@ -229,7 +229,7 @@ fn object(text: &[u8]) -> RedisResult<BTreeMap<String, Value>> {
 }
 
 /// Texts as a column of the field's type.
-fn column(field: &Field, texts: &[Option<&[u8]>], json: bool) -> std::result::Result<ArrayRef, String> {
+pub(crate) fn column(field: &Field, texts: &[Option<&[u8]>], json: bool) -> std::result::Result<ArrayRef, String> {
     let said = |error: arrow::error::ArrowError| error.to_string();
     match field.data_type() {
         binary @ (DataType::Binary | DataType::LargeBinary | DataType::BinaryView) => {

@@ -100,7 +100,7 @@ pub struct SinkInfo {
 pub struct StaticInfo {
     /// Its name.
     pub name: String,
-    /// How it is stored.
+    /// How it is stored; the connector of one that is asked by key.
     pub format: String,
 }
 
@@ -121,7 +121,7 @@ impl Topology {
             name: table.name.clone(),
             zone: table.zone.as_str().to_owned(),
             inputs: table.inputs.iter().map(|input| node(*input, plan)).collect(),
-            lookups: plan.statics.iter().map(|s| s.definition.name.clone()).filter(|name| mentions(&table.sql, name)).collect(),
+            lookups: statics(plan).map(|(name, _)| name.clone()).filter(|name| mentions(&table.sql, name)).collect(),
             stored: table.stored,
             changelog: table.key.is_some(),
             columns: columns(&table.schema),
@@ -139,9 +139,16 @@ impl Topology {
             table: plan.tables[sink.table].name.clone(),
             options: masked(&sink.options),
         });
-        let statics = plan.statics.iter().map(|s| StaticInfo { name: s.definition.name.clone(), format: s.definition.options.peek("format").unwrap_or("files").to_owned() });
+        let format = |options: &Options| options.peek("format").or_else(|| options.peek("connector")).unwrap_or("files").to_owned();
+        let statics = statics(plan).map(|(name, options)| StaticInfo { name: name.clone(), format: format(options) });
         Topology { sources: sources.collect(), tables: tables.collect(), sinks: sinks.collect(), statics: statics.collect() }
     }
+}
+
+/// Static tables, those that are read as a whole and those that are asked by key.
+fn statics(plan: &Plan) -> impl Iterator<Item = (&String, &Options)> {
+    let definitions = plan.statics.iter().map(|table| &table.definition).chain(plan.asked.iter().map(|table| &table.definition));
+    definitions.map(|definition| (&definition.name, &definition.options))
 }
 
 fn node(input: Input, plan: &Plan) -> String {

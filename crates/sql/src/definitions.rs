@@ -261,13 +261,15 @@ pub struct SinkDef {
     pub place: Place,
 }
 
-/// `CREATE STATIC TABLE`: a lookup table that is read whole and again now and then.
+/// `CREATE STATIC TABLE`: rows to look up in, read as a whole and again now and then, or asked for by key.
 #[derive(Debug, Clone)]
 pub struct StaticDef {
     /// Its name.
     pub name: String,
     /// Its columns, all physical; empty means infer.
     pub columns: Vec<ColumnDef>,
+    /// `PRIMARY KEY (…)`: what a row is asked for by; empty without one. Every column is declared.
+    pub primary_key: Vec<String>,
     /// `WITH (…)`.
     pub options: Options,
     /// Where its name stands.

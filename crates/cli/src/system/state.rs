@@ -16,10 +16,9 @@ use crate::project::Project;
 
 /// The table function.
 pub struct StateFunction {
-    root: std::path::PathBuf,
+    loader: ProjectLoader,
     definitions: Option<watershed_sql::Definitions>,
     checkpoint: Option<Checkpoint>,
-    runtime: Handle,
 }
 
 impl std::fmt::Debug for StateFunction {
@@ -31,7 +30,7 @@ impl std::fmt::Debug for StateFunction {
 impl StateFunction {
     /// Over a project's checkpoint as it is when a query names the function.
     pub fn new(project: &Project, checkpoint: Option<Checkpoint>, runtime: Handle) -> Self {
-        Self { root: project.root.clone(), definitions: project.definitions().ok(), checkpoint, runtime }
+        Self { loader: ProjectLoader::of(project, &runtime), definitions: project.definitions().ok(), checkpoint }
     }
 
     fn rows(&self, name: &str) -> Result<Arc<dyn TableProvider>> {
@@ -40,8 +39,7 @@ impl StateFunction {
             .checkpoint
             .as_ref()
             .ok_or_else(|| Error::invalid("CLI0047", "there is no state yet").hint("Run `watershed run --once`, or start the pipeline with `watershed up`."))?;
-        let loader = ProjectLoader { root: self.root.clone(), runtime: self.runtime.clone() };
-        let mut found = state_of(bind(definitions, &loader)?, checkpoint, name)?;
+        let mut found = state_of(bind(definitions, &self.loader)?, checkpoint, name)?;
         found.retain(|(_, rows)| !rows.is_empty() || name.contains('/'));
         let ids: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
         let batches = match found.as_slice() {

@@ -340,7 +340,7 @@ fn state_beyond_its_memory_goes_to_disk_and_where_it_cannot_nothing_is_lost() {
     project.write(".watershed/spill", "in the way");
     let refused = project.once();
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("RUN0040") && refused.stderr.contains("spill"), "{refused:?}");
+    assert!(refused.stderr.contains("RUN0045") && refused.stderr.contains("spill"), "{refused:?}");
     std::fs::remove_file(project.path(".watershed/spill")).expect("it goes");
     project.once().ok();
     assert!(!project.path(".watershed/spill").exists(), "what was on disk is gone with the run");

@@ -7,6 +7,7 @@ mod crash;
 mod faults;
 mod goldens;
 mod kafka;
+mod lookup;
 #[path = "../../../postgres/tests/support/proxy.rs"]
 mod proxy;
 mod python;

@@ -8,11 +8,13 @@
 //! I2: a stateless step is a pure function of its batch and the tick's time.
 
 mod aggregate;
+mod answers;
 mod assign;
 mod batch;
 mod change_aggregate;
 mod convert;
 mod dedup;
+mod enrich;
 mod expand;
 mod fan_out;
 mod fingerprint;
@@ -48,6 +50,7 @@ pub use batch::{DELETE, INSERT, Origin, Refusal, Rows, StreamBatch, Tally};
 pub use change_aggregate::{ChangeAggregateSpec, Show};
 pub use convert::{Saved, convert};
 pub use dedup::{Dedup, DedupSpec};
+pub use enrich::{EnrichSpec, Enrichment, FOUND, LookupOptions, SettleSpec, TROUBLE, Waits};
 pub use expand::ExpandSpec;
 pub use fingerprint::{Change, Effect, Fingerprint, Item, length};
 pub use keeps::{Keeps, KeptFor, width};
@@ -81,6 +84,10 @@ pub enum Step {
     Expand(ExpandSpec),
     /// Joins a static table.
     Lookup(Arc<Lookup>),
+    /// Asks a table outside by key, for all batches of a tick at once.
+    Enrich(EnrichSpec),
+    /// Joins what it answered.
+    Settle(SettleSpec),
     /// Keeps the first row of each key. Stateful.
     Dedup(DedupSpec),
     /// Aggregates windows. Stateful.
@@ -258,6 +265,8 @@ impl Step {
             Step::Assign(spec) => spec.apply(input),
             Step::Expand(spec) => spec.apply(input),
             Step::Lookup(lookup) => lookup.apply(input),
+            Step::Settle(spec) => spec.apply(input),
+            Step::Enrich(_) => Err(DataFusionError::Internal("a table was asked for one batch of a tick".to_owned())),
             Step::Dedup(_) | Step::Aggregate(_) | Step::Operator(_) => Err(DataFusionError::Internal("a stateful step was run as a stateless one".to_owned())),
         }
     }

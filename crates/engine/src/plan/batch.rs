@@ -2,7 +2,8 @@
 //!
 //! **Owns** what each streaming notion is called over history: a window is a grouping, dedup a first-by-key, a rule a
 //! filter, a table that reads a table one plan inside the other. **Does not own** reading history (see
-//! [`SourceHistory`]) nor where the plan runs: nothing in it is ours, so any DataFusion can run it.
+//! [`SourceHistory`]) nor where the plan runs: nothing in it is ours, so any DataFusion can run it; but for tables that are
+//! asked by key (`asked`), which this process asks.
 //!
 //! ```text
 //! source's rows + partition, ordinal ─▶ table's plan ─▶ rules ─▶ next table's plan ─▶ rules ─▶ the table's columns
@@ -15,6 +16,7 @@
 //!
 //! Lateness does not exist here: history is whole, and every row is taken.
 
+mod asked;
 mod dedup;
 mod history;
 mod joins;
@@ -36,8 +38,10 @@ use watershed_types::{Error, Result};
 
 pub use history::{HIDDEN_ORDINAL, HIDDEN_PARTITION, SourceHistory};
 
+use super::lookup::{asked_below, key_join, without_versions};
 use super::nodes::{AsOfNode, DedupNode, WindowNode};
 use super::{Input, Plan};
+use crate::operator::Enrichment;
 use relation::{Rows, all_columns, broken, in_arrival_order, numbered};
 
 /// Where a source's rows come from.
@@ -182,6 +186,17 @@ impl Lowering<'_> {
         Ok(found)
     }
 
+    /// The static table of that name, if it is one that is asked by key.
+    fn asked(&self, name: &str) -> Option<Arc<Enrichment>> {
+        self.plan.asked.iter().find(|asked| asked.table.name() == name).map(|asked| Arc::clone(&asked.table))
+    }
+
+    /// True if a side of a join is a table that is asked by key.
+    fn asks(&self, join: &Join) -> datafusion::common::Result<bool> {
+        let asked = |side: &LogicalPlan| Ok::<_, DataFusionError>(!self.streams(side)? && asked_below(side, &|name| self.asked(name)).is_some());
+        Ok(asked(&join.left)? || asked(&join.right)?)
+    }
+
     /// A table's rows with its columns' names, unqualified, and the hidden ones.
     fn table(&mut self, index: usize) -> Result<Rows> {
         let plan = self.plan;
@@ -231,6 +246,10 @@ impl Lowering<'_> {
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(plan, aggregate),
             LogicalPlan::Join(join) if self.streams(&join.left)? && self.streams(&join.right)? => self.stream_join(plan, join),
+            LogicalPlan::Join(join) if self.asks(join)? => {
+                let found = key_join(join, &|name| self.asked(name)).map_err(|(message, _)| datafusion::common::plan_datafusion_err!("{message}"))?;
+                self.asked_join(join, found)
+            }
             LogicalPlan::Join(join) => self.join(plan, join),
             LogicalPlan::Window(window) => self.over(window),
             LogicalPlan::Union(union) => self.union(union),
@@ -289,7 +308,7 @@ impl Lowering<'_> {
         let (stream, table) = if stream_left { (&join.left, &join.right) } else { (&join.right, &join.left) };
         let rows = self.lower(stream)?;
         let keeps_only_stream = matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti | JoinType::RightSemi | JoinType::RightAnti);
-        let (mut order, mut statics) = (rows.order.clone(), table.as_ref().clone());
+        let (mut order, mut statics) = (rows.order.clone(), without_versions(table).map_err(|(message, _)| datafusion::common::plan_datafusion_err!("{message}"))?);
         if !keeps_only_stream {
             let nth = self.name("match");
             statics = numbered(statics, &nth, vec![])?;

@@ -17,6 +17,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement;
 use watershed_codec::{ColumnSpec, CsvOptions, Format};
+use watershed_ports::LookupTable;
 use watershed_sql::{AsOfTime, ColumnKind, Definitions, Emit, Keep, OnLate, Place, QueryDef, RelationInput, RelationKind, SinkDef, SourceDef, StaticDef, TableDef};
 use watershed_types::{Error, Options, Result, Zone};
 
@@ -26,13 +27,19 @@ use super::lower::{Emission, KeyColumn, Lowered, Lowering, Names, Part, RowTime}
 use super::nodes::{AsOfNode, DedupNode, WINDOW_COLUMNS, WindowKind, WindowNode};
 use super::provider::{StaticTable, StreamTable};
 use super::trace::trace;
-use super::{DELETED, Drift, Input, Plan, Rule, SinkPlan, SourcePlan, TablePlan};
+use super::{AskedTable, DELETED, Drift, Input, Plan, Rule, SinkPlan, SourcePlan, TablePlan};
 use crate::operator::Step;
+use crate::operator::{Enrichment, LookupOptions, Step};
 
-/// Reads a static table's rows: files by DataFusion, lake tables by the lake's adapter.
+/// Reads a static table's rows: files by DataFusion, lake tables by the lake's adapter; others are asked by key.
 pub trait StaticLoader: Send + Sync {
     /// All rows of the table, with its declared columns if it declares any.
     fn load(&self, definition: &StaticDef) -> Result<RecordBatch>;
+    /// The table itself, if it is one that is asked by key instead; reaches for nothing yet.
+    fn asked(&self, definition: &StaticDef) -> Result<Option<Arc<dyn LookupTable>>> {
+        let _ = definition;
+        Ok(None)
+    }
 }
 
 enum Kind {
@@ -40,6 +47,7 @@ enum Kind {
     Table(usize),
     View(Box<LogicalPlan>),
     Static,
+    Asked(Arc<Enrichment>),
 }
 
 struct Named {
@@ -69,7 +77,7 @@ struct Binder {
 impl Names for HashMap<String, Named> {
     fn rowtime(&self, stream: &str) -> Option<Vec<RowTime>> {
         match self.get(stream) {
-            Some(Named { kind: Kind::Static, .. }) | None => None,
+            Some(Named { kind: Kind::Static | Kind::Asked(_), .. }) | None => None,
             Some(named) => Some(named.rowtime.clone()),
         }
     }
@@ -78,6 +86,12 @@ impl Names for HashMap<String, Named> {
     }
     fn primary_key(&self, stream: &str) -> Vec<String> {
         self.get(stream).map(|named| named.primary_key.clone()).unwrap_or_default()
+    }
+    fn asked(&self, name: &str) -> Option<Arc<Enrichment>> {
+        match self.get(name) {
+            Some(Named { kind: Kind::Asked(table), .. }) => Some(Arc::clone(table)),
+            _ => None,
+        }
     }
 }
 
@@ -92,7 +106,7 @@ struct Keyed<'a> {
 pub fn bind(definitions: &Definitions, loader: &dyn StaticLoader) -> Result<Plan> {
     let time = TickTime::default();
     let context = session(&time);
-    let plan = Plan { sources: vec![], tables: vec![], sinks: vec![], statics: vec![], context: context.clone(), time };
+    let plan = Plan { sources: vec![], tables: vec![], sinks: vec![], statics: vec![], asked: vec![], context: context.clone(), time };
     let mut binder = Binder { context, named: HashMap::new(), plan };
     for name in &definitions.order {
         if let Some(source) = definitions.sources.iter().find(|d| &d.name == name) {
@@ -273,6 +287,11 @@ impl Binder {
     }
 
     fn static_table(&mut self, definition: &StaticDef, loader: &dyn StaticLoader) -> Result<()> {
+        let mut options = definition.options.clone();
+        let asking = LookupOptions::take(&mut options)?;
+        if let Some(table) = loader.asked(&StaticDef { options, ..definition.clone() })? {
+            return self.asked_table(definition, table, asking);
+        }
         let rows = loader.load(definition)?;
         let table = StaticTable::new(definition.clone(), rows);
         let schema = datafusion::catalog::TableProvider::schema(table.as_ref());
@@ -281,6 +300,26 @@ impl Binder {
             .map_err(|e| at(&definition.place, &definition.name, e))?;
         self.named.insert(definition.name.clone(), Named::new(Kind::Static, schema, vec![], None));
         self.plan.statics.push(table);
+        Ok(())
+    }
+
+    fn asked_table(&mut self, definition: &StaticDef, table: Arc<dyn LookupTable>, asking: LookupOptions) -> Result<()> {
+        let owner = format!("static table \"{}\"", definition.name);
+        if definition.primary_key.is_empty() {
+            return Err(at(&definition.place, &owner, "is asked by key, and declares none").hint("Declare its columns and PRIMARY KEY (…) NOT ENFORCED among them."));
+        }
+        let fields: Vec<Field> = definition.columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), c.nullable)).collect();
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let key = definition.primary_key.iter().map(|name| schema.index_of(name)).collect::<std::result::Result<Vec<_>, _>>().map_err(|e| at(&definition.place, &owner, e))?;
+        if let Some(index) = key.iter().find(|index| schema.field(**index).data_type().is_nested() || schema.field(**index).data_type().is_floating()) {
+            let field = schema.field(*index);
+            return Err(at(&definition.place, &owner, format!("\"{}\" is {}, which is compared in more ways than one", field.name(), field.data_type()))
+                .hint("Ask by columns of text, whole numbers, decimals, dates or times."));
+        }
+        let table = Enrichment::new(table, Arc::clone(&schema), key, asking).map_err(|e| at(&definition.place, &owner, first_line(&e)))?;
+        self.register(&definition.name, &schema)?;
+        self.named.insert(definition.name.clone(), Named::new(Kind::Asked(Arc::clone(&table)), schema, vec![], None));
+        self.plan.asked.push(AskedTable { definition: definition.clone(), table });
         Ok(())
     }
 

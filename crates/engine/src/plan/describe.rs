@@ -25,7 +25,8 @@ pub fn columns(schema: &Schema) -> Vec<String> {
 pub fn step(step: &Step) -> String {
     match step {
         Step::Project { schema, .. } => {
-            let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+            // The key of a table that is asked is named where that is.
+            let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).filter(|name| !name.starts_with("__ws_key_")).collect();
             format!("compute {}", shortened(&names))
         }
         Step::Filter(predicate) => format!("keep rows where {predicate}"),
@@ -39,6 +40,20 @@ pub fn step(step: &Step) -> String {
             }
         }
         Step::Lookup(lookup) => format!("look up in a static table, giving {} columns", lookup.schema().fields().len()),
+        Step::Enrich(spec) => {
+            let (table, options) = (&spec.table, spec.table.options());
+            let key: Vec<&str> = table.key().iter().map(|index| table.schema().field(*index).name().as_str()).collect();
+            let micros = i64::try_from(options.ttl.as_micros()).unwrap_or(i64::MAX);
+            let kept = match options.max_rows {
+                0 => "keeping no answers".to_owned(),
+                rows => format!("keeping up to {rows} answers for {}", interval(micros)),
+            };
+            format!("ask static table {} by {}, up to {} keys a request, {kept}", table.name(), key.join(", "), options.batch)
+        }
+        Step::Settle(spec) => match spec.outer {
+            true => format!("join what {} holds, or NULLs", spec.table),
+            false => format!("join what {} holds", spec.table),
+        },
         Step::Dedup(spec) => format!(
             "keep the first row of each key within {} (128-bit hashes of {})",
             interval(spec.within),

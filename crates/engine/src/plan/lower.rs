@@ -10,8 +10,9 @@ use datafusion::physical_plan::expressions::{CastExpr, Column};
 use datafusion::prelude::SessionContext;
 use watershed_types::{Error, Result};
 
+use super::lookup::without_versions;
 use super::nodes::{AsOfNode, DedupNode, WindowKind, WindowNode};
-use crate::operator::{AssignSpec, DedupSpec, Fingerprint, LookupSpec, Step, length};
+use crate::operator::{AssignSpec, DedupSpec, Enrichment, Fingerprint, LookupSpec, Step, length};
 
 /// A lowered (part of a) query.
 pub struct Lowered {
@@ -97,6 +98,8 @@ pub trait Names {
     fn key(&self, stream: &str) -> Option<Vec<usize>>;
     /// The columns by which a later row takes the place of an earlier one, if the stream declares some.
     fn primary_key(&self, stream: &str) -> Vec<String>;
+    /// The static table of that name, if it is one that is asked by key.
+    fn asked(&self, name: &str) -> Option<Arc<Enrichment>>;
 }
 
 /// Lowers one query.
@@ -296,6 +299,9 @@ impl Lowering<'_> {
 
     fn lower_join(&mut self, join: &Join) -> Result<Lowered> {
         let (left_static, right_static) = (self.is_static(&join.left), self.is_static(&join.right));
+        if left_static && self.asked_table(&join.left) || right_static && self.asked_table(&join.right) {
+            return self.lower_key_join(join);
+        }
         let stream_left = match (left_static, right_static) {
             (false, true) => true,
             (true, false) => false,
@@ -352,7 +358,7 @@ impl Lowering<'_> {
         let nth = 1 + lowered.steps.iter().filter(|step| matches!(step, Step::Lookup(_))).count();
         let spec = LookupSpec {
             name: format!("{}/lookup:{nth}", self.owner),
-            table: table.as_ref().clone(),
+            table: without_versions(table).map_err(|(message, hint)| invalid(self.owner, message).hint(hint))?,
             context: self.context.clone(),
             stream_keys,
             table_keys,

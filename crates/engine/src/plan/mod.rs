@@ -18,6 +18,7 @@ mod bind;
 pub mod describe;
 pub mod estimate;
 mod functions;
+mod lookup;
 mod lower;
 mod nodes;
 mod provider;
@@ -36,6 +37,7 @@ use watershed_types::{Options, Zone};
 pub use batch::{Batch, Guard, HIDDEN_ORDINAL, HIDDEN_PARTITION, History, Meaning, Rounds, SourceHistory, batch};
 pub use bind::{StaticLoader, bind};
 pub use functions::TickTime;
+pub use lookup::AskedTable;
 pub use lower::RowTime;
 pub use nodes::{DedupNode, WindowKind, WindowNode};
 pub use provider::{StaticTable, StreamTable};
@@ -52,6 +54,8 @@ pub struct Plan {
     pub sinks: Vec<SinkPlan>,
     /// Static tables, refreshed while running.
     pub statics: Vec<Arc<StaticTable>>,
+    /// Static tables that are asked by key, while running.
+    pub asked: Vec<AskedTable>,
     /// The session everything was planned in.
     pub context: SessionContext,
     /// What `now()` reads.

@@ -535,7 +535,7 @@ impl Driver {
             for (label, batch, refused) in replayed.remove(&index).unwrap_or_default() {
                 let mut batches = vec![batch];
                 for ancestor in self.ancestors(index) {
-                    batches = self.parts.tables[ancestor].pass_through(batches);
+                    batches = self.parts.tables[ancestor].pass_through(batches, now, &self.parts.patience)?;
                 }
                 delivered.extend(self.run_table(index, vec![TableInput { label, batches, refused }], until, now)?);
             }
@@ -585,9 +585,9 @@ impl Driver {
 
     fn run_table(&mut self, index: usize, inputs: Vec<TableInput>, until: Until, now: i64) -> Result<Vec<StreamBatch>> {
         let pool = Arc::clone(&self.parts.pool);
-        let table = &mut self.parts.tables[index];
+        let (table, patience) = (&mut self.parts.tables[index], &self.parts.patience);
         let (batches, others): (Vec<_>, Vec<_>) = inputs.into_iter().map(|input| (input.batches, (input.label, input.refused))).unzip();
-        let outcome = pool.install(|| table.run(batches, until))?;
+        let outcome = pool.install(|| table.run(batches, until, patience))?;
         for (mut fates, (label, refused)) in outcome.inputs.into_iter().zip(others) {
             fates.account.read += refused.len() as u64;
             fates.account.quarantined += refused.len() as u64;

@@ -45,6 +45,7 @@ pub use intake::{Intake, Prepare};
 pub use live::Live;
 pub use observe::{EpochReport, Histogram, Observed, STAGE_EVENT, STAGE_LAKE, STAGE_PROCESSED, SinkWork};
 pub use outbox::{staged_files, staged_rows};
+pub(crate) use patience::Patience;
 pub use quarantine::schema as quarantine_schema;
 pub use recover::{Adapters, Config, Handle, LiveSink, SinkTarget, start, state_of};
 pub use replay::{REPLAY_SOURCE, ReplayRequest, ReplayRow, encode_hex, pending_requests, submit_replay};

@@ -1,4 +1,4 @@
-//! How long an outside target is waited for.
+//! How long what is outside is waited for: a target, or a table that is asked by key.
 //!
 //! **Owns** trying again while the other side is not there, and saying so. **Does not own** what is tried: every attempt
 //! is idempotent, so that an indefinite failure may be repeated too.
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use watershed_types::{Certainty, Kind, Result};
 
 use super::status::SharedStatus;
+use crate::operator::Waits;
 
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -40,7 +41,11 @@ impl Patience {
     }
 
     /// Tries until it works, fails for good, or patience ends: then the last error is the answer.
-    pub fn attempt<T>(&self, sink: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    pub fn attempt<T>(&self, sink: &str, attempt: impl FnMut() -> Result<T>) -> Result<T> {
+        self.attempt_at(Whom::Sink(sink), attempt)
+    }
+
+    fn attempt_at<T>(&self, whom: Whom<'_>, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
         let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         let mut told = false;
@@ -49,7 +54,7 @@ impl Patience {
                 Err(error) if error.kind() == Kind::Unavailable => error,
                 other => {
                     if told {
-                        self.tell(sink, None);
+                        self.tell_of(whom, None);
                     }
                     return other;
                 }
@@ -59,11 +64,11 @@ impl Patience {
                 return Err(error);
             }
             let certainty = if error.certainty() == Some(Certainty::Indefinite) { "may have happened" } else { "did not happen" };
-            tracing::warn!(sink, error = %error.report(), certainty, waited = waited.as_secs_f64(), "trying again");
+            tracing::warn!(%whom, error = %error.report(), certainty, waited = waited.as_secs_f64(), "trying again");
             // A moment's trouble is no news.
             if waited > Duration::from_secs(1) {
                 told = true;
-                self.tell(sink, Some(error.message()));
+                self.tell_of(whom, Some(error.message()));
             }
             std::thread::sleep(jittered(pause).min(self.limit.map_or(LONGEST_PAUSE, |limit| limit.saturating_sub(waited)).max(FIRST_PAUSE)));
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -82,12 +87,44 @@ impl Patience {
 
     /// Says that a sink is waited for, and why; or that it is not any more.
     pub fn tell(&self, sink: &str, trouble: Option<&str>) {
-        metrics::gauge!("watershed_sink_unavailable", "sink" => sink.to_owned()).set(if trouble.is_some() { 1.0 } else { 0.0 });
+        self.tell_of(Whom::Sink(sink), trouble);
+    }
+
+    fn tell_of(&self, whom: Whom<'_>, trouble: Option<&str>) {
+        let away = if trouble.is_some() { 1.0 } else { 0.0 };
+        match whom {
+            Whom::Sink(sink) => metrics::gauge!("watershed_sink_unavailable", "sink" => sink.to_owned()).set(away),
+            Whom::Table(table) => metrics::gauge!("watershed_lookup_unavailable", "table" => table.to_owned()).set(away),
+        }
         let mut status = self.status.write();
-        let start = format!("sink \"{sink}\" is waited for: ");
+        let start = format!("{whom} is waited for: ");
         status.notices.retain(|notice| !notice.starts_with(&start));
         status.notices.extend(trouble.map(|words| format!("{start}{words}")));
-        status.sinks.entry(sink.to_owned()).or_default().waiting = trouble.map(str::to_owned);
+        if let Whom::Sink(sink) = whom {
+            status.sinks.entry(sink.to_owned()).or_default().waiting = trouble.map(str::to_owned);
+        }
+    }
+}
+
+impl Waits for Patience {
+    fn wait_for(&self, table: &str, attempt: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        self.attempt_at(Whom::Table(table), attempt)
+    }
+}
+
+/// Who is waited for.
+#[derive(Clone, Copy)]
+enum Whom<'a> {
+    Sink(&'a str),
+    Table(&'a str),
+}
+
+impl std::fmt::Display for Whom<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Whom::Sink(sink) => write!(f, "sink \"{sink}\""),
+            Whom::Table(table) => write!(f, "static table \"{table}\""),
+        }
     }
 }
 

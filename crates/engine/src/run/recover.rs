@@ -180,8 +180,24 @@ pub fn positions_operator(source: &str) -> String {
     format!("source:{source}")
 }
 
+/// Connects to the tables that are asked by key: what does not fit is told before anything is changed.
+fn check_tables(plan: &Plan) -> Result<()> {
+    let patience = Patience::new(Arc::default(), Some(START_PATIENCE), Arc::default());
+    let mut checked: Vec<&str> = Vec::new();
+    for step in plan.tables.iter().flat_map(|table| &table.steps) {
+        if let Step::Enrich(spec) = step
+            && !checked.contains(&spec.table.name())
+        {
+            spec.table.check(&patience)?;
+            checked.push(spec.table.name());
+        }
+    }
+    Ok(())
+}
+
 /// Starts a pipeline.
 pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapters, loader: Arc<dyn StaticLoader>, clock: Arc<dyn Clock>) -> Result<Handle> {
+    check_tables(&plan)?;
     let checkpoint = Checkpoint::open_or_create(store, &config.pipeline, config.key_groups, clock.now_micros())?;
     let generation = checkpoint.claim(&config.owner, clock.now_micros())?;
     let app = |sink: &str| format!("watershed/{}/{sink}", checkpoint.metadata.id);

@@ -21,13 +21,15 @@ use watershed_sql::OnViolation;
 use watershed_types::{Error, Reason, Result};
 
 use super::stages::{Stage, timed};
-use crate::operator::{Dedup, FanOut, Operator, Refusal, Step, StreamBatch, Tally, Until, WindowAggregate, rule_by_rule, run_check, run_rule, run_stateless};
+use crate::operator::{Dedup, EnrichSpec, FanOut, Operator, Refusal, Step, StreamBatch, Tally, Until, Waits, WindowAggregate, rule_by_rule, run_check, run_rule, run_stateless};
 use crate::plan::{Rule, TablePlan};
 
 /// A stretch of a table's plan.
 pub enum Segment {
     /// Stateless steps, run in parallel over batches.
     Stateless(Vec<Step>),
+    /// A table outside, asked for what it holds of a tick's keys.
+    Enrich(EnrichSpec),
     /// A stateful operator.
     Operator(Box<dyn Operator>),
 }
@@ -103,12 +105,17 @@ impl TableRun {
                     schema = spec.schema();
                     segments.push(Segment::Operator(spec.build(parallelism).map_err(|e| failed(&plan.name, e))?));
                 }
+                Step::Enrich(spec) => {
+                    schema = Arc::clone(&spec.schema);
+                    segments.push(Segment::Enrich(spec));
+                }
                 other => {
                     match &other {
                         Step::Project { schema: output, .. } => schema = output.clone(),
                         Step::Assign(spec) => schema = spec.schema.clone(),
                         Step::Expand(spec) => schema = spec.schema.clone(),
                         Step::Lookup(lookup) => schema = lookup.schema(),
+                        Step::Settle(spec) => schema = spec.schema(),
                         _ => {}
                     }
                     match segments.last_mut() {
@@ -137,7 +144,7 @@ impl TableRun {
     pub fn operators(&self) -> impl Iterator<Item = &dyn Operator> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Operator(operator) => Some(operator.as_ref()),
-            Segment::Stateless(_) => None,
+            Segment::Stateless(_) | Segment::Enrich(_) => None,
         })
     }
 
@@ -155,8 +162,8 @@ impl TableRun {
     }
 
     /// Runs one tick's inputs and, as far as event time has come, finishes what is open; with `closing` all of it. What else
-    /// is remembered is forgotten by the watermark alone.
-    pub fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until) -> Result<Outcome> {
+    /// is remembered is forgotten by the watermark alone. `waits` for tables outside.
+    pub fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until, waits: &dyn Waits) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         for input in &inputs {
             let read = input.iter().map(StreamBatch::distinct_rows).sum();
@@ -196,6 +203,7 @@ impl TableRun {
                     }
                     streams = vec![batches];
                 }
+                Segment::Enrich(spec) => streams = vec![spec.run(streams.into_iter().flatten().collect(), until.now, waits)?],
                 Segment::Operator(operator) if absorbed => {
                     let mut later = vec![Tally::default()];
                     streams = vec![operator.run(streams, until, &mut later).map_err(|e| stopped(&self.name, operator.as_ref(), e))?];
@@ -239,15 +247,20 @@ impl TableRun {
         Ok(outcome)
     }
 
-    /// For a replayed row on its way to a table further on: this table's stateless steps, nothing else.
-    pub fn pass_through(&self, mut batches: Vec<StreamBatch>) -> Vec<StreamBatch> {
+    /// For a replayed row on its way to a table further on: this table's stateless steps, and what tables outside say now;
+    /// nothing else.
+    pub fn pass_through(&self, mut batches: Vec<StreamBatch>, now: i64, waits: &dyn Waits) -> Result<Vec<StreamBatch>> {
         for segment in &self.segments {
-            if let Segment::Stateless(steps) = segment {
-                let mut failed = Vec::new();
-                batches = batches.into_iter().flat_map(|b| run_stateless(steps, b, &mut failed)).collect();
+            match segment {
+                Segment::Stateless(steps) => {
+                    let mut failed = Vec::new();
+                    batches = batches.into_iter().flat_map(|b| run_stateless(steps, b, &mut failed)).collect();
+                }
+                Segment::Enrich(spec) => batches = spec.run(batches, now, waits)?,
+                Segment::Operator(_) => {}
             }
         }
-        batches
+        Ok(batches)
     }
 
     /// Applies the rules: rows that stay, how many were dropped, rows held back.

@@ -3,6 +3,7 @@
 //!
 //! `WATERSHED_BLESS=1` writes the goldens anew, from the batch. `WATERSHED_SEEDS=200` runs more seeds.
 
+mod asked;
 mod cases;
 mod findings;
 mod input;

@@ -18,10 +18,11 @@ use parking_lot::Mutex;
 use watershed_engine::checkpoint::{KeepStaged, Store};
 use watershed_engine::plan::{Plan, Rounds, SinkPlan, SourceHistory, SourcePlan, StaticLoader, TablePlan, batch, bind};
 use watershed_engine::run::{Adapters, Config, SinkTarget, start};
-use watershed_ports::{CommitOutcome, Lag, ManualClock, Polled, RawChunk, Sink, SinkWriter, Source, Staged};
+use watershed_ports::{CommitOutcome, Lag, LookupTable, ManualClock, Polled, RawChunk, Sink, SinkWriter, Source, Staged};
 use watershed_sql::{SqlFile, StaticDef, parse_project};
 use watershed_types::{Epoch, Error, Generation, Positions, Result};
 
+use crate::asked::Asked;
 use crate::input::{MIDNIGHT, Records};
 use crate::pipelines::{Pipeline, SOURCE};
 
@@ -167,6 +168,12 @@ impl StaticLoader for Statics {
         let (_, sql) = self.0.iter().find(|(name, _)| *name == definition.name).ok_or_else(|| Error::internal("TEST0002", "no such static table"))?;
         let rows = runtime().block_on(async { SessionContext::new().sql(sql).await?.collect().await }).map_err(|e| Error::internal("TEST0003", e.to_string()))?;
         concat_batches(&rows[0].schema(), &rows).map_err(|e| Error::internal("TEST0003", e.to_string()))
+    }
+    fn asked(&self, definition: &StaticDef) -> Result<Option<Arc<dyn LookupTable>>> {
+        if definition.options.peek("connector") != Some("asked") {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(Asked::new(definition, &self.load(definition)?))))
     }
 }
 

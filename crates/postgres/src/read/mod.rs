@@ -12,6 +12,7 @@
 mod column;
 mod decode;
 mod filter;
+mod lookup;
 mod provider;
 mod stream;
 
@@ -29,6 +30,7 @@ use crate::session::connect;
 
 pub use column::ReadColumn;
 pub use decode::Decoder;
+pub use lookup::PostgresLookup;
 pub use provider::{PostgresExec, PostgresTable};
 
 /// Connections kept for the next query.

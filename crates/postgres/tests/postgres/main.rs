@@ -7,6 +7,7 @@ mod server;
 mod support;
 
 mod exactly_once;
+mod lookup;
 mod read;
 mod refusals;
 mod repairs;

@@ -1,5 +1,7 @@
 //! The sink against a real Redis, private to this test. Without one the tests fail.
 
+mod lookup;
+
 use std::collections::{BTreeMap, HashMap};
 use std::process::{Command, Stdio};
 use std::sync::Arc;

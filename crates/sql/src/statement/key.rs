@@ -1,8 +1,9 @@
-//! `[CONSTRAINT name] PRIMARY KEY (column, …) [NOT ENFORCED]` among what a source or table declares.
+//! `[CONSTRAINT name] PRIMARY KEY (column, …) [NOT ENFORCED]` among what a source, table or static table declares.
 
 use datafusion::sql::sqlparser::tokenizer::Token;
-use watershed_types::Result;
+use watershed_types::{Result, near_miss};
 
+use crate::ColumnDef;
 use crate::cursor::{Cursor, Named};
 use crate::error::code;
 
@@ -36,4 +37,23 @@ pub(super) fn parse<'a>(cursor: &mut Cursor<'a>, earlier: &[Named<'a>]) -> Resul
         return Err(cursor.spot().error(code::PRIMARY_KEY, message).hint("Write PRIMARY KEY (…) NOT ENFORCED."));
     }
     Ok(columns)
+}
+
+/// The key's names, each of which is a column.
+pub(super) fn check(key: Vec<Named<'_>>, columns: &[ColumnDef]) -> Result<Vec<String>> {
+    for name in &key {
+        if !columns.iter().any(|column| column.name == name.value) {
+            return Err(name.spot.error(code::PRIMARY_KEY, format!("the key names \"{}\", which is not a column", name.value)).hint(known_columns(&name.value, columns)));
+        }
+    }
+    Ok(key.into_iter().map(|name| name.value).collect())
+}
+
+/// What to say of a name that is none.
+pub(super) fn known_columns(name: &str, columns: &[ColumnDef]) -> String {
+    let known: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    match near_miss(name, known.iter().copied()) {
+        Some(near) => format!("Did you mean \"{near}\"?"),
+        None => format!("Its columns: {}.", known.join(", ")),
+    }
 }

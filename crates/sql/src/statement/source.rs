@@ -2,7 +2,7 @@
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::tokenizer::Token;
-use watershed_types::{Result, near_miss};
+use watershed_types::Result;
 
 use super::{Context, Definition, Read, columns, key};
 use crate::cursor::{Cursor, Named};
@@ -44,7 +44,7 @@ pub(super) fn parse<'a>(cursor: &mut Cursor<'a>, context: &Context<'_>) -> Resul
         return Err(name.spot.error(code::SYNTAX, message).hint("Declare at least one, such as id VARCHAR."));
     }
     let watermark = watermark.map(|watermark| watermark.check(&declared)).transpose()?;
-    let primary_key = check_key(key, &declared)?;
+    let primary_key = key::check(key, &declared)?;
     if !cursor.is("WITH") {
         return Err(cursor.expected("WITH").hint("Say where it comes from: WITH (connector = 'files', path = '…', format = 'json')."));
     }
@@ -59,23 +59,6 @@ fn refuse_constraint(cursor: &Cursor<'_>) -> Result<()> {
     match expectation {
         true => Err(cursor.spot().error(code::SYNTAX, "a source has no place for an expectation").hint("Put it on the table that reads the source.")),
         false => Ok(()),
-    }
-}
-
-fn check_key(key: Vec<Named<'_>>, columns: &[ColumnDef]) -> Result<Vec<String>> {
-    for name in &key {
-        if !columns.iter().any(|column| column.name == name.value) {
-            return Err(name.spot.error(code::PRIMARY_KEY, format!("the key names \"{}\", which is not a column", name.value)).hint(known_columns(&name.value, columns)));
-        }
-    }
-    Ok(key.into_iter().map(|name| name.value).collect())
-}
-
-fn known_columns(name: &str, columns: &[ColumnDef]) -> String {
-    let known: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-    match near_miss(name, known.iter().copied()) {
-        Some(near) => format!("Did you mean \"{near}\"?"),
-        None => format!("Its columns: {}.", known.join(", ")),
     }
 }
 
@@ -117,7 +100,7 @@ impl Watermark<'_> {
     fn check(self, columns: &[ColumnDef]) -> Result<WatermarkDef> {
         let name = &self.column.value;
         let Some(column) = columns.iter().find(|column| column.name == *name) else {
-            let hint = known_columns(name, columns);
+            let hint = key::known_columns(name, columns);
             return Err(self.column.spot.error(code::WATERMARK, format!("there is no column \"{name}\" to take the watermark from")).hint(hint));
         };
         if !matches!(column.data_type, DataType::Timestamp(..) | DataType::Null) {

@@ -153,3 +153,13 @@ fn a_long_chain_of_views_is_ordered_without_recursion() {
     assert_eq!(project.order.iter().take(3).collect::<Vec<_>>(), ["v0", "v1", "v2"]);
     assert_eq!(project.order.len(), 20_000);
 }
+
+#[test]
+fn a_static_table_may_say_what_it_is_asked_by() {
+    let project = good(
+        "CREATE STATIC TABLE c (id BIGINT NOT NULL, region VARCHAR, name VARCHAR, PRIMARY KEY (region, id) NOT ENFORCED) WITH (connector = 'postgres', lookup.cache.ttl = '1 minute', \"lookup.batch\" = '7')",
+    );
+    let table = project.static_table("c").expect("it is declared");
+    assert_eq!((table.columns.len(), &table.primary_key), (3, &vec!["region".to_owned(), "id".to_owned()]));
+    assert_eq!((table.options.peek("lookup.cache.ttl"), table.options.peek("lookup.batch")), (Some("1 minute"), Some("7")));
+}
