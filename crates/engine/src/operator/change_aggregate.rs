@@ -420,7 +420,8 @@ impl Operator for ChangeAggregate {
                 Show::AfterClose | Show::Early(_) => {
                     let (mut keys, mut shown) = (Vec::new(), Vec::new());
                     for ((key, end), before) in touched.keys.into_iter().zip(touched.ends).zip(before) {
-                        if before.is_some() {
+                        // Early results have their time, however often what they say changes in between.
+                        if before.is_some() && self.spec.show == Show::AfterClose {
                             keys.push(key);
                             shown.push(before);
                         } else {

@@ -78,6 +78,8 @@ pub enum Step {
     },
     /// Keeps rows for which this is true.
     Filter(Arc<dyn PhysicalExpr>),
+    /// Keeps rows on which all of these can be evaluated: what the operator behind it will compute.
+    Try(Vec<Arc<dyn PhysicalExpr>>),
     /// Adds window columns.
     Assign(AssignSpec),
     /// Multiplies rows, one for each grouping set.
@@ -261,6 +263,12 @@ impl Step {
             Step::Filter(predicate) => {
                 let mask = predicate.evaluate(&input.batch)?.into_array(input.batch.num_rows())?;
                 input.filter(as_boolean_array(&mask)?)
+            }
+            Step::Try(expressions) => {
+                for expression in expressions {
+                    expression.evaluate(&input.batch)?;
+                }
+                Ok(input)
             }
             Step::Assign(spec) => spec.apply(input),
             Step::Expand(spec) => spec.apply(input),

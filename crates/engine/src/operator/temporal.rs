@@ -4,7 +4,8 @@
 //! **Does not own** the watermark.
 //!
 //! `FOR SYSTEM_TIME AS OF left.time` takes the version of the greatest event time that is not after the row's; of several at
-//! one time the last to arrive. `AS OF PROCTIME()` takes the version that is known when the row comes, and never looks back.
+//! one time the last to arrive. `AS OF PROCTIME()` takes the last version that is known when the row comes, and never looks back;
+//! in this form versions may also be taken back.
 //!
 //! I1: a row is joined when no version that it might take can still come: when the watermark of both sides is past its time.
 //! I2: a version is given up when a later one of its key is at or before the watermark.
@@ -46,9 +47,6 @@ pub struct TemporalSpec {
     pub columns: [SchemaRef; 2],
     /// The event-time columns of each side; `None` for processing time.
     pub times: Option<[usize; 2]>,
-    /// The columns by which a version takes the place of an earlier one, in processing time; none if versions do not replace
-    /// each other.
-    pub version_key: Vec<usize>,
     /// The columns yielded.
     pub schema: SchemaRef,
 }
@@ -144,14 +142,6 @@ impl Temporal {
         }
         let (keys, times) = (self.keys_of(VERSIONS, &batch.batch)?, self.times_of(VERSIONS, &batch.batch)?);
         let rows = self.rows[VERSIONS].encode(batch.batch.columns())?;
-        let names: Option<Vec<Box<[u8]>>> = match self.spec.version_key.is_empty() || times.is_some() {
-            true => None,
-            false => {
-                let codec = RowCodec::new(self.spec.version_key.iter().map(|c| self.spec.columns[VERSIONS].field(*c).data_type().clone()).collect())?;
-                let columns: Vec<ArrayRef> = self.spec.version_key.iter().map(|c| Arc::clone(batch.batch.column(*c))).collect();
-                Some(codec.encode(&columns)?.iter().map(|row| row.as_ref().into()).collect())
-            }
-        };
         let mut absorbed = None;
         for row in 0..count {
             if let Some(times) = &times
@@ -168,7 +158,8 @@ impl Temporal {
                 self.stores[VERSIONS].fetch(key)?;
             }
             if batch.change(row) == DELETE {
-                self.stores[VERSIONS].take(key, rows.row(row).data());
+                // Where its successor came first, it is gone already.
+                self.stores[VERSIONS].take(key, &version(0, rows.row(row).data()));
                 continue;
             }
             if let Some(times) = &times {
@@ -177,10 +168,8 @@ impl Temporal {
                 self.due.entry(time).or_default().insert(key.clone());
                 continue;
             }
-            if names.is_some() {
-                // Processing time: a key of a version is the join's key or part of it, so its one row is replaced.
-                self.stores[VERSIONS].retain(key, |_| false);
-            }
+            // In processing time a key has one version.
+            self.stores[VERSIONS].retain(key, |_| false);
             self.stores[VERSIONS].put(key, FOR_EVER, 0, version(0, rows.row(row).data()));
         }
         Ok(())
@@ -214,13 +203,8 @@ impl Temporal {
                 }
                 None => {
                     keys[row].iter().try_for_each(|key| self.stores[VERSIONS].fetch(key))?;
-                    let versions = keys[row].as_ref().map_or(&[][..], |key| self.stores[VERSIONS].get(key));
-                    meter.count(batch, row, versions.len() as u64)?;
-                    if versions.is_empty() {
-                        joined.push((mine, None));
-                    } else {
-                        joined.extend(versions.iter().map(|v| (Arc::clone(&mine), Some(Arc::clone(&v.row)))));
-                    }
+                    let known = keys[row].as_ref().and_then(|key| self.stores[VERSIONS].get(key).last());
+                    joined.push((mine, known.map(|e| Arc::clone(&e.row))));
                 }
             }
         }

@@ -41,10 +41,13 @@ impl Lowering<'_> {
             true => self.expand(aggregate, &mut lowered)?,
         };
         let groups = group_columns(&expressions, &lowered);
+        let functions = self.functions(aggregate, &lowered)?;
+        let arguments = functions.0.iter().flat_map(|f| f.expressions().into_iter().chain(f.order_bys().iter().map(|order| Arc::clone(&order.expr))));
+        let evaluated: Vec<_> = expressions.iter().cloned().chain(arguments).chain(functions.1.iter().flatten().cloned()).collect();
+        self.tried(&mut lowered, evaluated);
         if lowered.key.is_some() {
             return self.recomputed_aggregate(aggregate, lowered, groups, schema);
         }
-        let functions = self.functions(aggregate, &lowered)?;
         let again = self.emission.on_change || self.emission.early.is_some() || self.emission.lateness > 0;
         match groups.window {
             Some(window) if !again => self.window_aggregate(lowered, groups, functions, window, schema),
@@ -183,8 +186,14 @@ impl Lowering<'_> {
         let failed = |e| invalid(self.owner, e);
         let sets = enumerate_grouping_sets(aggregate.group_expr.clone()).map_err(failed)?;
         let keys: Vec<&Expr> = grouping_set_to_exprlist(&sets).map_err(failed)?;
-        let [Expr::GroupingSet(GroupingSet::GroupingSets(lists))] = sets.as_slice() else {
-            return Err(invalid(self.owner, "these grouping sets cannot run as a stream").hint("Write GROUPING SETS ((…), …) with plain columns."));
+        // Those that stand alone are not enumerated.
+        let lists: Vec<Vec<Expr>> = match sets.as_slice() {
+            [Expr::GroupingSet(GroupingSet::GroupingSets(lists))] => lists.clone(),
+            [Expr::GroupingSet(GroupingSet::Rollup(keys))] => (0..=keys.len()).map(|length| keys[..length].to_vec()).collect(),
+            [Expr::GroupingSet(GroupingSet::Cube(keys))] if keys.len() < 16 => {
+                (0..1_u32 << keys.len()).map(|set| keys.iter().enumerate().filter(|(nth, _)| set >> nth & 1 == 1).map(|(_, key)| key.clone()).collect()).collect()
+            }
+            _ => return Err(invalid(self.owner, "these grouping sets cannot run as a stream").hint("Write GROUPING SETS ((…), …) with plain columns.")),
         };
         let masks: Vec<Vec<bool>> = lists.iter().map(|list| keys.iter().map(|key| list.contains(key)).collect()).collect();
         if masks.iter().enumerate().any(|(nth, mask)| masks[..nth].contains(mask)) {
@@ -219,6 +228,8 @@ fn group_columns(expressions: &[Arc<dyn PhysicalExpr>], lowered: &Lowered) -> Gr
     // Of several windows the last that rows were assigned to: its columns come last.
     let latest = expressions.iter().zip(&times).filter(|(_, time)| matches!(time, RowTime::StartOf(_) | RowTime::EndOf(_)));
     let window = latest.max_by_key(|(e, _)| passed_through(e)).and_then(|(_, time)| time.window());
+    // Windows of several lengths are told apart by both of their bounds.
+    let window = window.filter(|kind| kind.size().is_some() || [RowTime::StartOf(*kind), RowTime::EndOf(*kind)].iter().all(|bound| times.contains(bound)));
     let (mut columns, mut rowtime) = (Vec::new(), Vec::new());
     for (expression, time) in expressions.iter().zip(times) {
         let expression = Arc::clone(expression);

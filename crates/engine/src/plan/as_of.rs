@@ -3,7 +3,8 @@
 //! It takes out columns that no expression names, and `FOR SYSTEM_TIME AS OF` is none. So the join's condition names the times
 //! of both sides, as arguments of a function that is always true ([`with_version_times`]). And it pushes conditions on one side
 //! below the join, where they would choose among versions: of a key whose version is 11 and was 10, `rate < 11` would find 10.
-//! [`FilterVersionsAfterJoin`] takes them back into the join's condition.
+//! [`FilterVersionsAfterJoin`] takes them back into the join's condition. So does an equality on a column that is not of the key
+//! of the versions: it is a condition on the version that is found, and must not find another.
 
 use std::sync::Arc;
 
@@ -71,10 +72,10 @@ impl OptimizerRule for FilterVersionsAfterJoin {
     }
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         let LogicalPlan::Join(mut join) = plan else { return Ok(Transformed::no(plan)) };
-        if as_of(&join.right).is_none() {
-            return Ok(Transformed::no(LogicalPlan::Join(join)));
-        }
-        let (right, conditions) = unfiltered(&join.right)?;
+        let Some(marker) = as_of(&join.right) else { return Ok(Transformed::no(LogicalPlan::Join(join))) };
+        let key = marker.key.clone();
+        let (right, mut conditions) = unfiltered(&join.right)?;
+        conditions.extend(beside_the_key(&mut join, &key));
         if conditions.is_empty() {
             return Ok(Transformed::no(LogicalPlan::Join(join)));
         }
@@ -82,6 +83,19 @@ impl OptimizerRule for FilterVersionsAfterJoin {
         join.filter = conjunction(join.filter.take().into_iter().chain(conditions));
         Ok(Transformed::yes(LogicalPlan::Join(join)))
     }
+}
+
+/// Takes the equalities out of a join that compare more than the key of the versions, if all of that is compared.
+fn beside_the_key(join: &mut Join, key: &[String]) -> Vec<Expr> {
+    let of_key = |right: &Expr| matches!(right, Expr::Column(column) if key.contains(&column.name));
+    let compared = |name: &String| join.on.iter().any(|(_, right)| matches!(right, Expr::Column(column) if column.name == *name));
+    if key.is_empty() || !key.iter().all(compared) {
+        return vec![];
+    }
+    let (kept, beside) = std::mem::take(&mut join.on).into_iter().partition(|(_, right)| of_key(right));
+    join.on = kept;
+    let beside: Vec<(Expr, Expr)> = beside;
+    beside.into_iter().map(|(left, right)| left.eq(right)).collect()
 }
 
 /// The versions without conditions above them, and those conditions in the names of this plan.

@@ -40,6 +40,7 @@ pub use history::{HIDDEN_ORDINAL, HIDDEN_PARTITION, SourceHistory};
 
 use super::lookup::{asked_below, key_join, without_versions};
 use super::nodes::{AsOfNode, DedupNode, WindowNode};
+use super::streams::projected_top;
 use super::{Input, Plan};
 use crate::operator::Enrichment;
 use relation::{Rows, all_columns, broken, in_arrival_order, numbered};
@@ -253,7 +254,10 @@ impl Lowering<'_> {
             LogicalPlan::Join(join) => self.join(plan, join),
             LogicalPlan::Window(window) => self.over(window),
             LogicalPlan::Union(union) => self.union(union),
-            LogicalPlan::Limit(limit) => self.top(limit),
+            LogicalPlan::Limit(limit) => match projected_top(limit) {
+                Some((projection, inner)) => self.lower(&LogicalPlan::Projection(Projection::try_new(projection.expr.clone(), Arc::new(LogicalPlan::Limit(inner)))?)),
+                None => self.top(limit),
+            },
             other => datafusion::common::plan_err!("{} has no batch form", other.display()),
         }
     }

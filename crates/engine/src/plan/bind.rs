@@ -9,6 +9,7 @@ use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, SubqueryAlias};
 use datafusion::optimizer::OptimizerRule;
 use datafusion::physical_expr::PhysicalExpr;
@@ -148,7 +149,9 @@ fn session(time: &TickTime) -> SessionContext {
     // A subquery for one value becomes a join, which can run as a stream.
     config.options_mut().optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     config.options_mut().sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
-    let state = SessionStateBuilder::new().with_config(config).with_default_features().with_optimizer_rules(rules).build();
+    let access: Arc<dyn ExprPlanner> = Arc::new(functions::MapAccess);
+    // What is asked first stands before the defaults.
+    let state = SessionStateBuilder::new().with_config(config).with_expr_planners(vec![access]).with_default_features().with_optimizer_rules(rules).build();
     let context = SessionContext::new_with_state(state);
     functions::register(&context, time);
     context
@@ -434,6 +437,13 @@ impl Binder {
             match column {
                 KeyColumn::At(index) if !key.contains(index) => key.push(*index),
                 KeyColumn::At(_) => {}
+                KeyColumn::Lost(name) if name.starts_with("__") => {
+                    let message = "its results change, and which of the grouping sets a row is of is needed to tell its rows apart";
+                    return Err(at(wanted.place, owner, message).hint(format!(
+                        "Select grouping(column) for what the sets differ in, and say what names a row: CREATE TABLE {} (PRIMARY KEY (…) NOT ENFORCED) AS …",
+                        wanted.name
+                    )));
+                }
                 KeyColumn::Lost(name) => {
                     let message = format!("its results change, and \"{name}\", which is needed to tell its rows apart, is not selected");
                     return Err(at(wanted.place, owner, message)
@@ -619,7 +629,11 @@ impl Binder {
                         AsOfTime::Column { relation, column } => Some((relation.clone(), column.clone())),
                         AsOfTime::Processing => None,
                     };
-                    LogicalPlan::Extension(Extension { node: Arc::new(AsOfNode { input, time }) })
+                    let key = match &named.key {
+                        Some(key) if named.primary_key.is_empty() => key.iter().map(|column| named.schema.field(*column).name().clone()).collect(),
+                        _ => named.primary_key.clone(),
+                    };
+                    LogicalPlan::Extension(Extension { node: Arc::new(AsOfNode { input, time, key }) })
                 }
             };
             let aliased = SubqueryAlias::try_new(Arc::new(node), relation.placeholder.as_str()).map_err(|e| fail(&e))?;

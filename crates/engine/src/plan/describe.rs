@@ -30,6 +30,10 @@ pub fn step(step: &Step) -> String {
             format!("compute {}", shortened(&names))
         }
         Step::Filter(predicate) => format!("keep rows where {predicate}"),
+        Step::Try(expressions) => {
+            let tried: Vec<String> = expressions.iter().map(ToString::to_string).collect();
+            format!("keep rows on which {} can be evaluated", tried.join(", "))
+        }
         Step::Assign(spec) => {
             let time = spec.schema.field(spec.time).name();
             match spec.kind {

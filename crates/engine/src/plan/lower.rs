@@ -88,6 +88,15 @@ impl RowTime {
             RowTime::No | RowTime::Yes => None,
         }
     }
+    /// The windows of which rows that agree in it close together: those it is the end of, and where all are of one length
+    /// those it is the start of.
+    pub fn closes_with(self) -> Option<WindowKind> {
+        match self {
+            RowTime::EndOf(kind) => Some(kind),
+            RowTime::StartOf(kind) => kind.size().map(|_| kind),
+            RowTime::No | RowTime::Yes | RowTime::TimeOf(_) => None,
+        }
+    }
 }
 
 /// What the lowering must know of names.
@@ -126,6 +135,14 @@ impl Lowering<'_> {
     pub(super) fn physical(&self, expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         let state = self.context.state();
         create_physical_expr(expression, schema, state.execution_props(), &Default::default()).map_err(|e| invalid(self.owner, e))
+    }
+
+    /// Rows on which one of these fails stay behind, for an operator that evaluates them could only stop.
+    pub(super) fn tried(&self, lowered: &mut Lowered, expressions: impl IntoIterator<Item = Arc<dyn PhysicalExpr>>) {
+        let may_fail: Vec<_> = expressions.into_iter().filter(|e| may_fail(e, &lowered.schema)).collect();
+        if !may_fail.is_empty() {
+            lowered.steps.push(Step::Try(may_fail));
+        }
     }
 
     pub(super) fn operator_id(&mut self, kind: &str) -> String {
@@ -212,13 +229,16 @@ impl Lowering<'_> {
             LogicalPlan::Limit(limit) if self.emission.on_change => self.lower_top(limit),
             LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => Err(invalid(self.owner, "ORDER BY and LIMIT need an end, and a stream has none")
                 .hint("Leave them to the queries that read the table; or say EMIT ON CHANGE: ORDER BY … LIMIT n then keeps the first n up to date.")),
+            LogicalPlan::EmptyRelation(_) => {
+                Err(invalid(self.owner, "has no rows: a condition of it is never true").hint("Look for what compares a value with NULL, or with another constant."))
+            }
             LogicalPlan::Union(union) => self.lower_union(union),
             LogicalPlan::Window(window) => self.lower_over(window, None),
             other => Err(invalid(self.owner, format!("{} cannot run as a stream", other.display()))),
         }
     }
 
-    fn project(&self, projection: &Projection, mut lowered: Lowered) -> Result<Lowered> {
+    pub(super) fn project(&self, projection: &Projection, mut lowered: Lowered) -> Result<Lowered> {
         let input = projection.input.schema();
         let expressions = projection.expr.iter().map(|e| self.physical(e, input)).collect::<Result<Vec<_>>>()?;
         lowered.rowtime = expressions.iter().map(|e| passed_through(e).map_or(RowTime::No, |i| lowered.rowtime[i])).collect();
@@ -381,6 +401,29 @@ fn named_by_window(key: &mut Option<Vec<KeyColumn>>, kind: WindowKind, width: us
     if let (Some(key), WindowKind::Hop { .. } | WindowKind::Cumulate { .. }) = (key, kind) {
         key.extend([KeyColumn::At(width), KeyColumn::At(width + 1)]);
     }
+}
+
+/// False for expressions that have a value, or NULL, for every row.
+fn may_fail(expression: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> bool {
+    use datafusion::logical_expr::Operator;
+    use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NotExpr, TryCastExpr};
+    let this = expression.as_ref() as &dyn std::any::Any;
+    let value = this.is::<Column>() || this.is::<Literal>() || this.is::<CaseExpr>() || this.is::<TryCastExpr>();
+    let sure = value || this.is::<IsNullExpr>() || this.is::<IsNotNullExpr>() || this.is::<NotExpr>() || this.is::<InListExpr>() || this.is::<LikeExpr>();
+    let plain = this.downcast_ref::<BinaryExpr>().is_some_and(|binary| {
+        let exact = || expression.data_type(schema).is_ok_and(|t| t.is_integer() || t.is_floating());
+        match binary.op() {
+            Operator::And | Operator::Or | Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq => true,
+            // Whole numbers wrap around.
+            Operator::Plus | Operator::Minus | Operator::Multiply => exact(),
+            _ => false,
+        }
+    });
+    let widened = this.downcast_ref::<CastExpr>().is_some_and(|cast| {
+        let from = cast.expr().data_type(schema);
+        from.is_ok_and(|from| from == *cast.cast_type() || from.is_integer() && cast.cast_type().is_floating())
+    });
+    !(sure || plain || widened) || expression.children().into_iter().any(|child| may_fail(child, schema))
 }
 
 /// If an expression is a column, perhaps cast between timestamps of one unit: its index.

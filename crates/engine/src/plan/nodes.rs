@@ -151,6 +151,8 @@ pub struct AsOfNode {
     pub input: LogicalPlan,
     /// The column of the other side whose time asks for a version, with its qualifier; `None` for processing time.
     pub time: Option<(Option<String>, String)>,
+    /// The columns that name what there are versions of, where the versioned side says so; else those that the join compares.
+    pub key: Vec<String>,
 }
 
 impl UserDefinedLogicalNodeCore for AsOfNode {

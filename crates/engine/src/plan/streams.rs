@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::common::{Column, DFSchemaRef, JoinType, NullEquality, ScalarValue};
 use datafusion::functions_window::row_number::row_number_udwf;
-use datafusion::logical_expr::expr::{Sort, WindowFunction};
+use datafusion::logical_expr::expr::{NullTreatment, Sort, WindowFunction};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprFunctionExt, FetchType, Filter, Join, Limit, LogicalPlan, LogicalPlanBuilder, Operator as Op, SkipType, Union, UserDefinedLogicalNodeCore, Window,
-    WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, col, lit,
+    BinaryExpr, Expr, ExprFunctionExt, FetchType, Filter, Join, Limit, LogicalPlan, LogicalPlanBuilder, Operator as Op, Projection, SkipType, Union, UserDefinedLogicalNodeCore,
+    Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, col, lit,
 };
 use datafusion::physical_expr::PhysicalExpr;
 use watershed_types::Result;
@@ -57,7 +57,14 @@ impl Lowering<'_> {
     }
 
     fn port(&mut self, plan: &LogicalPlan) -> Result<Port> {
-        let lowered = self.lower(plan)?;
+        self.keyed_port(plan, &[])
+    }
+
+    /// One of several inputs, without the rows that have no key because it cannot be evaluated.
+    fn keyed_port(&mut self, plan: &LogicalPlan, keys: &[Expr]) -> Result<Port> {
+        let mut lowered = self.lower(plan)?;
+        let (keys, _) = self.keys(keys, plan.schema())?;
+        self.tried(&mut lowered, keys);
         Ok(self.cut(lowered))
     }
 
@@ -159,14 +166,18 @@ impl Lowering<'_> {
     /// `OVER`, with what a filter keeps of it.
     pub(super) fn lower_over(&mut self, window: &Window, keep: Option<&Expr>) -> Result<Lowered> {
         let lowered = self.lower(&window.input)?;
-        let lowered = self.settled(lowered);
+        let mut lowered = self.settled(lowered);
         let functions = window.window_expr.iter().map(|e| self.over(e)).collect::<Result<Vec<_>>>()?;
+        let evaluated: Vec<Expr> =
+            functions.iter().flat_map(|f| f.params.args.iter().chain(&f.params.partition_by).chain(f.params.order_by.iter().map(|sort| &sort.expr))).cloned().collect();
+        let (evaluated, _) = self.keys(&evaluated, window.input.schema())?;
+        self.tried(&mut lowered, evaluated);
         let first = functions.first().ok_or_else(|| invalid(self.owner, "a window of rows without a function"))?;
         // What all functions partition by: rows that differ in it never meet.
         let shared: Vec<Expr> = first.params.partition_by.iter().filter(|key| functions.iter().all(|f| f.params.partition_by.contains(key))).cloned().collect();
         let (keys, key_types) = self.keys(&shared, window.input.schema())?;
         let at: Vec<Option<usize>> = keys.iter().map(passed_through).collect();
-        let windowed = at.iter().flatten().find_map(|i| lowered.rowtime[*i].window().filter(|_| matches!(lowered.rowtime[*i], RowTime::StartOf(_) | RowTime::EndOf(_))));
+        let windowed = at.iter().flatten().find_map(|i| lowered.rowtime[*i].closes_with());
         let changes = lowered.key.is_some() || self.emission.on_change;
         let width = lowered.schema.fields().len();
         let failed = |e| invalid(self.owner, e);
@@ -206,9 +217,11 @@ impl Lowering<'_> {
             return Ok(Lowered { inputs: lowered.inputs, steps, schema, rowtime, aggregated: true, key: None, hold: 0 });
         }
         if changes {
-            let top = keep.is_some() && lowered.key.is_none() && functions.iter().all(|f| f.fun.name() == "row_number");
+            let numbers: Vec<Option<&str>> = functions.iter().zip(&names).map(|(f, name)| (f.fun.name() == "row_number").then_some(name.as_str())).collect();
+            let bound = keep.and_then(|keep| numbered_below(keep, &numbers));
+            let top = bound.is_some_and(|bound| bound.alone) && lowered.key.is_none() && functions.len() == 1;
             let id = self.operator_id("keyed");
-            let key = self.over_key(&lowered.key, &at, &functions, keep, width);
+            let key = self.over_key(lowered.key.as_deref(), width, &functions, bound, window.input.schema())?;
             let fingerprint = fingerprint("keyed over").for_ever(true);
             let spec = KeyedSpec { id, fingerprint, words, relation, keys, key_types, number: width, prune: top, output, schema: Arc::clone(&schema) };
             steps.push(Step::Operator(Box::new(spec)));
@@ -218,7 +231,7 @@ impl Lowering<'_> {
         let time = first.params.order_by.first().filter(|sort| sort.asc).map(|sort| self.physical(&sort.expr, window.input.schema())).transpose()?;
         let time = time.as_ref().and_then(passed_through).filter(|i| lowered.rowtime[*i].is_time());
         let same = functions.iter().all(|f| f.params.order_by.first() == first.params.order_by.first());
-        let Some(time) = time.filter(|_| same && keep.is_none()) else {
+        let Some(time) = time.filter(|_| same) else {
             return Err(invalid(self.owner, "OVER (…) on a stream whose results are final is ordered by event time, ascending, or is of one window")
                 .hint("ORDER BY the event-time column; or PARTITION BY window_start, window_end; or say EMIT ON CHANGE, for results that change as rows come."));
         };
@@ -236,13 +249,21 @@ impl Lowering<'_> {
 
     /// `ORDER BY … LIMIT n`: the first n of all rows.
     pub(super) fn lower_top(&mut self, limit: &Limit) -> Result<Lowered> {
+        if let Some((projection, inner)) = projected_top(limit) {
+            let lowered = self.lower_top(&inner)?;
+            return self.project(projection, lowered);
+        }
         let failed = |e| invalid(self.owner, e);
-        let (LogicalPlan::Sort(sort), FetchType::Literal(Some(count)), SkipType::Literal(0)) =
+        let (LogicalPlan::Sort(sort), FetchType::Literal(Some(count @ 1..)), SkipType::Literal(0)) =
             (limit.input.as_ref(), limit.get_fetch_type().map_err(failed)?, limit.get_skip_type().map_err(failed)?)
         else {
-            return Err(invalid(self.owner, "LIMIT on a stream stands behind ORDER BY, is a constant, and has no OFFSET").hint("Write ORDER BY … LIMIT 10 EMIT ON CHANGE."));
+            return Err(
+                invalid(self.owner, "LIMIT on a stream stands behind ORDER BY, is a constant above zero, and has no OFFSET").hint("Write ORDER BY … LIMIT 10 EMIT ON CHANGE.")
+            );
         };
-        let lowered = self.lower(&sort.input)?;
+        let mut lowered = self.lower(&sort.input)?;
+        let (evaluated, _) = self.keys(&sort.expr.iter().map(|s| s.expr.clone()).collect::<Vec<_>>(), sort.input.schema())?;
+        self.tried(&mut lowered, evaluated);
         let width = lowered.schema.fields().len();
         let failed = |e| invalid(self.owner, e);
         let slot = Slot::new(sort.input.schema(), &[number_field()]).map_err(failed)?;
@@ -278,16 +299,19 @@ impl Lowering<'_> {
         }
     }
 
-    /// What names the rows of `OVER` results that change: the partition alone if one row of it stays, else with the number.
-    fn over_key(&self, input: &Option<Vec<KeyColumn>>, at: &[Option<usize>], functions: &[WindowFunction], keep: Option<&Expr>, width: usize) -> Vec<KeyColumn> {
-        let partition = || at.iter().map(|i| i.map_or_else(|| KeyColumn::Lost("what it partitions by".to_owned()), KeyColumn::At));
-        let numbered = functions.iter().position(|f| f.fun.name() == "row_number");
-        match (numbered, keep, input) {
-            (Some(_), Some(keep), _) if keeps_one(keep) => partition().collect(),
-            (Some(nth), _, _) => partition().chain([KeyColumn::At(width + nth)]).collect(),
-            (None, _, Some(key)) => key.clone(),
-            (None, _, None) => (0..width).map(KeyColumn::At).collect(),
+    /// What names the rows of `OVER` results that change: the partition of a row's number, and the number unless it can only be one.
+    fn over_key(&self, input: Option<&[KeyColumn]>, width: usize, functions: &[WindowFunction], bound: Option<NumberedBelow>, schema: &DFSchemaRef) -> Result<Vec<KeyColumn>> {
+        let one = bound.filter(|bound| bound.most == 1).map(|bound| bound.function);
+        let Some(nth) = one.or_else(|| functions.iter().position(|f| f.fun.name() == "row_number")) else {
+            return Ok(input.map_or_else(|| (0..width).map(KeyColumn::At).collect(), <[KeyColumn]>::to_vec));
+        };
+        let (partition, _) = self.keys(&functions[nth].params.partition_by, schema)?;
+        let lost = || KeyColumn::Lost("what it partitions by".to_owned());
+        let mut key: Vec<KeyColumn> = partition.iter().map(|key| passed_through(key).map_or_else(lost, KeyColumn::At)).collect();
+        if one.is_none() {
+            key.push(KeyColumn::At(width + nth));
         }
+        Ok(key)
     }
 
     /// How far the frames of these functions reach.
@@ -300,11 +324,15 @@ impl Lowering<'_> {
                 Some(Expr::Literal(value, _)) => value.cast_to(&DataType::UInt64).ok().and_then(|v| if let ScalarValue::UInt64(n) = v { n } else { None }),
                 Some(_) => None,
             };
+            let skips_nulls = function.params.null_treatment == Some(NullTreatment::IgnoreNulls);
             match function.fun.name() {
-                "lag" => match count(1, 1) {
-                    Some(n) => rows = rows.max(n),
-                    None => all = true,
-                },
+                // How far back the row is that has a value, nobody knows.
+                "lag" if skips_nulls => all = true,
+                "lead" if skips_nulls => {
+                    return Err(invalid(self.owner, "lead() … IGNORE NULLS on a stream does not know how long to wait")
+                        .hint("Leave out IGNORE NULLS, or PARTITION BY window_start, window_end."));
+                }
+                "lag" => rows = rows.max(count(1, 1).ok_or_else(|| invalid(self.owner, "lag() on a stream looks a constant number of rows back"))?),
                 "lead" => ahead.push(Ahead::Rows(count(1, 1).ok_or_else(|| invalid(self.owner, "lead() on a stream looks a constant number of rows ahead"))?)),
                 "row_number" | "rank" | "dense_rank" => all = true,
                 "percent_rank" | "cume_dist" | "ntile" => {
@@ -363,8 +391,8 @@ impl Lowering<'_> {
             return Err(invalid(self.owner, "NOT IN over a stream is not available, for a NULL in it decides over every row").hint("Write NOT EXISTS (SELECT 1 FROM … WHERE …)."));
         }
         let marker = as_of(&join.right).cloned();
-        let ports = [self.port(&join.left)?, self.port(&join.right)?];
         let (left_on, right_on): (Vec<Expr>, Vec<Expr>) = join.on.iter().cloned().unzip();
+        let ports = [self.keyed_port(&join.left, &left_on)?, self.keyed_port(&join.right, &right_on)?];
         let (left_keys, key_types) = self.keys(&left_on, join.left.schema())?;
         let (right_keys, _) = self.keys(&right_on, join.right.schema())?;
         let combined = join.left.schema().join(join.right.schema()).map_err(|e| invalid(self.owner, e))?;
@@ -397,7 +425,7 @@ impl Lowering<'_> {
         let changing = ports.iter().any(|port| port.key.is_some());
         let same_window = left_keys.iter().zip(&right_keys).find_map(|(l, r)| {
             let (l, r) = (ports[0].rowtime[passed_through(l)?], ports[1].rowtime[passed_through(r)?]);
-            (l == r).then(|| l.window()).flatten().filter(|_| matches!(l, RowTime::StartOf(_) | RowTime::EndOf(_)))
+            (l == r).then(|| l.closes_with()).flatten()
         });
         if let Some(kind) = same_window.filter(|_| !changing && !self.emission.on_change) {
             let mut ends = Vec::new();
@@ -535,8 +563,6 @@ impl Lowering<'_> {
         }
         let combined = join.left.schema().join(join.right.schema()).map_err(|e| invalid(self.owner, e))?;
         let filter = join.filter.as_ref().map(|f| self.physical(f, &Arc::new(combined))).transpose()?;
-        let primary = innermost_stream(&join.right).map(|name| self.names.primary_key(name)).unwrap_or_default();
-        let version_key = primary.iter().filter_map(|name| ports[1].schema.index_of(name).ok()).collect();
         let earlier = format!("temporal {} on={:?} as of {:?} columns={:?}/{:?}", join.join_type, join.on, marker.time, columns(&ports[0].schema), columns(&ports[1].schema));
         let fingerprint = Fingerprint::new("temporal", earlier)
             .with("type", join.join_type)
@@ -556,7 +582,6 @@ impl Lowering<'_> {
             filter,
             columns: [left.schema, right.schema],
             times,
-            version_key,
             schema: Arc::clone(&schema),
         };
         Ok(Lowered { inputs, steps: vec![Step::Operator(Box::new(spec))], schema, rowtime, aggregated: true, key: None, hold: 0 })
@@ -602,6 +627,12 @@ impl Lowering<'_> {
     }
 }
 
+/// `ORDER BY … LIMIT n` whose order is by columns that are not selected: what selects, and the limit without it.
+pub(super) fn projected_top(limit: &Limit) -> Option<(&Projection, Limit)> {
+    let LogicalPlan::Projection(projection) = limit.input.as_ref() else { return None };
+    matches!(projection.input.as_ref(), LogicalPlan::Sort(_)).then(|| (projection, Limit { input: Arc::clone(&projection.input), ..limit.clone() }))
+}
+
 /// Where a row's window ends: in a column, or a length after one.
 fn window_end(rowtime: &[RowTime], kind: WindowKind) -> Option<WindowEnd> {
     let at = |wanted: RowTime| rowtime.iter().position(|time| *time == wanted);
@@ -636,13 +667,6 @@ pub(super) fn as_of(plan: &LogicalPlan) -> Option<&AsOfNode> {
     }
 }
 
-fn innermost_stream(plan: &LogicalPlan) -> Option<&str> {
-    match plan {
-        LogicalPlan::TableScan(scan) => Some(scan.table_name.table()),
-        other => other.inputs().first().and_then(|input| innermost_stream(input)),
-    }
-}
-
 /// `a AND b AND …`, with BETWEEN as two.
 fn split(expression: &Expr, out: &mut Vec<Expr>) {
     match expression {
@@ -662,7 +686,8 @@ fn split(expression: &Expr, out: &mut Vec<Expr>) {
 fn linear(expression: &Expr) -> Option<(Column, i64)> {
     match expression {
         Expr::Column(column) => Some((column.clone(), 0)),
-        Expr::Cast(cast) => linear(&cast.expr),
+        // A cast to anything coarser than microseconds moves what it casts.
+        Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _)) => linear(&cast.expr),
         Expr::Alias(alias) => linear(&alias.expr),
         Expr::BinaryExpr(BinaryExpr { left, op: Op::Plus, right }) => match (linear(left), constant(right)) {
             (Some((column, plus)), Some(micros)) => Some((column, plus + micros)),
@@ -745,14 +770,45 @@ fn renamed(predicate: &Expr, functions: &[Expr], ordered: &[Expr]) -> datafusion
     renamed.data()
 }
 
-/// True for `… = 1` and `… <= 1`.
-fn keeps_one(predicate: &Expr) -> bool {
-    let one = |e: &Expr| matches!(e, Expr::Literal(value, _) if value.cast_to(&DataType::Int64).is_ok_and(|v| v == ScalarValue::Int64(Some(1))));
-    let two = |e: &Expr| matches!(e, Expr::Literal(value, _) if value.cast_to(&DataType::Int64).is_ok_and(|v| v == ScalarValue::Int64(Some(2))));
-    match predicate {
-        Expr::BinaryExpr(BinaryExpr { op: Op::Eq | Op::LtEq, right, .. }) => one(right),
-        Expr::BinaryExpr(BinaryExpr { op: Op::Lt, right, .. }) => two(right),
-        Expr::BinaryExpr(BinaryExpr { left, op: Op::And, right }) => keeps_one(left) || keeps_one(right),
-        _ => false,
+/// A condition that keeps the first rows of a numbering.
+#[derive(Debug, Clone, Copy)]
+struct NumberedBelow {
+    /// Which function numbers them.
+    function: usize,
+    /// The greatest number it keeps.
+    most: u64,
+    /// True if it says nothing else.
+    alone: bool,
+}
+
+/// Reads `row_number() <= n` and its like, perhaps with other conditions; `numbers` are the names of the functions that number rows.
+fn numbered_below(predicate: &Expr, numbers: &[Option<&str>]) -> Option<NumberedBelow> {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = predicate else { return None };
+    if *op == Op::And {
+        let least = [left, right].into_iter().filter_map(|side| numbered_below(side, numbers)).min_by_key(|bound| bound.most)?;
+        return Some(NumberedBelow { alone: false, ..least });
+    }
+    let literal = |e: &Expr| match e {
+        Expr::Literal(value, _) => value.cast_to(&DataType::UInt64).ok().and_then(|v| if let ScalarValue::UInt64(n) = v { n } else { None }),
+        _ => None,
+    };
+    let number = |e: &Expr| {
+        let bare = match e {
+            Expr::Cast(cast) if cast.field.data_type().is_integer() => cast.expr.as_ref(),
+            other => other,
+        };
+        let Expr::Column(column) = bare else { return None };
+        numbers.iter().position(|name| column.relation.is_none() && *name == Some(column.name.as_str()))
+    };
+    let (function, op, bound) = match (number(left), number(right)) {
+        (Some(function), None) => (function, *op, literal(right)?),
+        (None, Some(function)) => (function, op.swap()?, literal(left)?),
+        _ => return None,
+    };
+    match op {
+        Op::LtEq => Some(NumberedBelow { function, most: bound, alone: true }),
+        Op::Lt => Some(NumberedBelow { function, most: bound.checked_sub(1)?, alone: true }),
+        Op::Eq => Some(NumberedBelow { function, most: bound, alone: bound == 1 }),
+        _ => None,
     }
 }

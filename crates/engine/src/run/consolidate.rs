@@ -70,7 +70,8 @@ mod tests {
         let plain = Arc::new(Schema::new(fields.clone()));
         let schema: SchemaRef = Arc::new(Schema::new([fields, vec![Field::new("_deleted", DataType::Boolean, false)]].concat()));
         let batch = |k: Vec<i64>, v: Vec<i64>| RecordBatch::try_new(Arc::clone(&plain), vec![Arc::new(Int64Array::from(k)), Arc::new(Int64Array::from(v))]).expect("fits");
-        let changes = [StreamBatch::changelog(batch(vec![1, 1, 2], vec![10, 11, 20]), vec![-1, 1, 1]), StreamBatch::changelog(batch(vec![2, 4, 3], vec![20, 40, 30]), vec![-1, -1, 1])];
+        let changes =
+            [StreamBatch::changelog(batch(vec![1, 1, 2], vec![10, 11, 20]), vec![-1, 1, -1]), StreamBatch::changelog(batch(vec![3, 4, 4], vec![30, 40, 40]), vec![1, 1, -1])];
         let folded = consolidate(&changes, &[0], &schema).expect("folds").expect("has rows");
         let ints = |column: usize| folded.column(column).as_primitive::<Int64Type>().values().to_vec();
         assert_eq!((ints(0), ints(1)), (vec![1, 4, 3], vec![11, 40, 30]), "2 came and went within the tick");

@@ -417,7 +417,7 @@ fn recover(checkpoint: &Checkpoint, generation: Generation, sinks: &Destinations
             "RUN0017",
             format!("the checkpoint has a gap: the newest manifest is epoch {prepared}, the newest commit record epoch {committed}; files in between are missing"),
         )
-        .hint("Restore the checkpoint folder from a backup, or move it aside to start again from the sources.")),
+        .hint("`watershed checkpoint diagnose` names the ways out. To start again from the sources move checkpoint and lake aside together, or rows come twice.")),
         Verdict::SinkAhead { sink, shows, prepared } => Err(sink_ahead(&sink, shows, prepared)),
     }
 }
