@@ -205,9 +205,10 @@ fn a_backup_gives_back_a_file_and_an_older_one_takes_the_tables_with_it() {
 #[test]
 fn a_changed_operator_is_said_to_be_no_damage() {
     let patient = Patient::new();
-    patient.project.write("pipelines.sql", SQL.replace("WITHIN INTERVAL '1 hour'", "WITHIN INTERVAL '2 hours'"));
+    patient.project.write("pipelines.sql", SQL.replace("KEY (id)", "KEY (id, at)"));
     let found = patient.diagnose(&[]);
     assert_eq!((&found["troubles"][0]["kind"], &found["ways"][0]["name"]), (&Value::from("unfit"), &Value::from("reset")), "{found:#}");
+    assert!(found["troubles"][0]["message"].as_str().expect("words").contains("the key was (id), is (id, at)"), "{found:#}");
     assert!(found["advice"].as_str().expect("advice").contains("Undo the change"), "{found:#}");
 }
 
