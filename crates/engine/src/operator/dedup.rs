@@ -328,14 +328,14 @@ impl Dedup {
         }
         self.shards.par_iter_mut().zip(of_shard).enumerate().for_each(|(index, (shard, mut rows))| {
             let first_group = first_group(index, key_groups, count);
-            // Of two entries of a key in one bucket, which a shorter interval had told apart, the later one stays.
-            rows.sort_unstable_by_key(|(group, _, time)| (*group, time.div_euclid(within), std::cmp::Reverse(*time)));
+            rows.sort_unstable_by_key(|(group, _, time)| (*group, time.div_euclid(within)));
             for rows in rows.chunk_by(|a, b| a.0 == b.0 && a.2.div_euclid(within) == b.2.div_euclid(within)) {
                 let bucket = rows[0].2.div_euclid(within);
                 let table = shard.groups[(rows[0].0 - first_group) as usize].entry(bucket).or_default();
                 table.reserve(table.len() + rows.len());
+                // Of two entries of a key in one bucket, which a shorter interval had told apart, the later one stays.
                 for (_, hash, time) in rows {
-                    table.insert(*hash, scale(time - bucket * within, within));
+                    table.raise(*hash, scale(time - bucket * within, within));
                 }
             }
         });

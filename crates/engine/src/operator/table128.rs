@@ -81,6 +81,19 @@ impl Table128 {
         }
     }
 
+    /// Adds a key, or raises its value.
+    pub fn raise(&mut self, key: (u64, u64), value: u32) {
+        if self.insert(key, value) {
+            return;
+        }
+        let key = normal(key);
+        let mut at = self.slot(key);
+        while self.keys[at] != key {
+            at = (at + 1) % self.keys.len();
+        }
+        self.values[at] = self.values[at].max(value);
+    }
+
     /// Makes room for so many keys in all.
     pub fn reserve(&mut self, keys: usize) {
         let capacity = keys + keys / 4 + 1;
@@ -125,6 +138,9 @@ mod tests {
             map.entry(key).or_insert(i);
         }
         assert!(table.insert(EMPTY, 9) && !table.insert(EMPTY, 9));
+        table.raise(EMPTY, 11);
+        table.raise(EMPTY, 10);
+        assert_eq!(table.get(EMPTY), Some(11));
         assert_eq!(table.len(), map.len() + 1);
         assert!(map.iter().all(|(key, value)| table.get(*key) == Some(*value)));
         assert!(table.bytes() / table.len() <= 38, "{} bytes a key", table.bytes() / table.len());

@@ -26,7 +26,7 @@ use super::relation::{conform, relaxed};
 use super::scratch::Scratch;
 use super::store::{FOR_EVER, RowCodec, StateFiles, Store, contents, shrink_all, snapshot_all};
 use super::windowed::why_late;
-use super::{FanOut, Fingerprint, Growth, Operator, OperatorSpec, Out, Until};
+use super::{Fingerprint, Growth, Operator, OperatorSpec, Out, Until};
 use crate::run::{Stage, timed};
 
 /// What to join and how.
@@ -73,9 +73,6 @@ impl OperatorSpec for TemporalSpec {
         }
     }
     fn grows(&self) -> Option<Growth> {
-        if self.times.is_none() && self.version_key.is_empty() {
-            return Some(Growth { with: "every version", bound: "PRIMARY KEY (…) NOT ENFORCED on the source of the versions, so that one takes the place of the one before" });
-        }
         let bound = "nothing but fewer keys: the last version of each stays, for any row to come may ask for it; a join by interval forgets";
         Some(Growth { with: "the keys of the versions", bound })
     }
@@ -87,7 +84,6 @@ impl OperatorSpec for TemporalSpec {
         let rows = [RowCodec::of(&self.columns[0])?, RowCodec::of(&self.columns[1])?];
         Ok(Box::new(Temporal {
             schema: relaxed(&self.schema),
-            fan_out: FanOut::new(&self.id, &self.keys[0]),
             spec: *self,
             keys,
             rows,
@@ -103,7 +99,6 @@ impl OperatorSpec for TemporalSpec {
 struct Temporal {
     spec: TemporalSpec,
     schema: SchemaRef,
-    fan_out: FanOut,
     keys: Option<RowCodec>,
     rows: [RowCodec; 2],
     /// The stream's waiting rows by key, their time being their event time; the versions by key, kept for ever until I2.
@@ -182,7 +177,6 @@ impl Temporal {
         }
         let (keys, times) = (self.keys_of(STREAM, &batch.batch)?, self.times_of(STREAM, &batch.batch)?);
         let rows = self.rows[STREAM].encode(batch.batch.columns())?;
-        let mut meter = self.fan_out.meter();
         let mut absorbed = None;
         for row in 0..count {
             if let Some(times) = &times
@@ -324,9 +318,6 @@ impl Operator for Temporal {
             self.close(until, &mut joined)?;
             self.results(joined)
         })
-    }
-    fn fan_out(&self) -> Option<&FanOut> {
-        self.spec.times.is_none().then_some(&self.fan_out)
     }
     fn emitted_to(&self) -> Option<i64> {
         (self.emitted_to != i64::MIN).then_some(self.emitted_to)

@@ -29,7 +29,6 @@ use super::nodes::{AsOfNode, DedupNode, WINDOW_COLUMNS, WindowKind, WindowNode};
 use super::provider::{StaticTable, StreamTable};
 use super::trace::trace;
 use super::{AskedTable, DELETED, Drift, Input, Plan, Rule, SinkPlan, SourcePlan, TablePlan};
-use crate::operator::Step;
 use crate::operator::{Enrichment, LookupOptions, Step};
 
 /// Reads a static table's rows: files by DataFusion, lake tables by the lake's adapter; others are asked by key.

@@ -125,6 +125,23 @@ fn follow(step: &mut Step, inputs: &[Trace], roots: &[String]) -> Option<Trace> 
             after.front.insert(format!("{} join on {conditions} with {table}", spec.join_type));
             after
         }
+        Step::Try(_) => return None,
+        Step::Enrich(spec) => {
+            let own = spec.keys.first().copied().unwrap_or(trace.columns.len()).min(trace.columns.len());
+            let (mine, keys) = trace.columns.split_at(own);
+            let found = spec.schema.fields().iter().skip(own).map(|field| leaf(&format!("{}.{}", spec.table.name(), field.name())));
+            let mut after = trace.then(&spec.schema, mine.iter().cloned().chain(found).collect());
+            after.front.insert(format!("lookup in {} by {}", spec.table.name(), keys.iter().map(text).collect::<Vec<_>>().join(", ")));
+            after
+        }
+        Step::Settle(spec) => {
+            let (mine, found) = trace.columns.split_at(spec.stream.min(trace.columns.len()));
+            let kept = spec.kept.iter().filter_map(|index| found.get(*index).cloned());
+            let mut after = trace.then(&spec.schema(), mine.iter().cloned().chain(kept).collect());
+            let condition = spec.filter.as_ref().map_or_else(String::new, |filter| format!(" if {}", text(&after.resolve(filter))));
+            after.front.insert(format!("{} what {} has{condition}", if spec.outer { "with" } else { "only with" }, spec.table));
+            after
+        }
         Step::Dedup(spec) => {
             let keys: Vec<Expression> = spec.key.iter().map(|key| Arc::clone(&trace.columns[*key])).collect();
             let time = Arc::clone(&trace.columns[spec.time]);

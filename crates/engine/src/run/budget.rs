@@ -94,6 +94,6 @@ fn taken(tables: &[TableRun]) -> u64 {
 fn operators(segments: &mut [Segment]) -> impl Iterator<Item = &mut Box<dyn Operator>> {
     segments.iter_mut().filter_map(|segment| match segment {
         Segment::Operator(operator) => Some(operator),
-        Segment::Stateless(_) => None,
+        Segment::Stateless(_) | Segment::Enrich(_) => None,
     })
 }

@@ -30,6 +30,7 @@ use super::lane::Lane;
 use super::live::Live;
 use super::live_lane::{Flushing, LiveLane, Taken, settled};
 use super::observe::{Accepted, EpochReport, Observed, STAGE_LAKE, STAGE_PROCESSED, note_accepted};
+use super::patience::Patience;
 use super::pieces::Pieces;
 use super::quarantine;
 use super::recover::{Config, positions_operator};
@@ -73,6 +74,7 @@ pub struct DriverParts {
     pub(super) tables: Vec<TableRun>,
     pub(super) sources: Vec<SourceRun>,
     pub(super) table_sinks: Vec<Vec<String>>,
+    pub(super) patience: Patience,
     /// By the table they follow.
     pub(super) live_lanes: BTreeMap<usize, Vec<LiveLane>>,
     pub(super) lanes: BTreeMap<String, Vec<Lane>>,

@@ -348,6 +348,7 @@ pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapte
         tables,
         sources,
         table_sinks,
+        patience: patience.clone(),
         live_lanes,
         lanes,
         commits,

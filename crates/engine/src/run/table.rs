@@ -153,6 +153,7 @@ impl TableRun {
         self.segments.iter().flat_map(|segment| match segment {
             Segment::Operator(operator) => operator.fan_out().into_iter().collect::<Vec<_>>(),
             Segment::Stateless(steps) => of_lookups(steps).collect(),
+            Segment::Enrich(_) => vec![],
         })
     }
 
