@@ -217,7 +217,6 @@ fn run(from: &Store, to: &Store, settings: &BackupSettings, wait: &dyn Fn(Durati
                 Ok((record, removed)) => {
                     tracing::info!(name = record.name, epoch = record.epoch, files = record.files.len(), removed = removed.len(), "a backup of the checkpoint was taken");
                     last = Some(Arc::new(record));
-                    continue;
                 }
                 Err(error) => {
                     metrics::counter!("watershed_backup_failures_total").increment(1);

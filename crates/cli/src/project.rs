@@ -270,6 +270,11 @@ fn some_bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result:
     bytes(deserializer).map(Some)
 }
 
+/// Each has memory of its own in every operator.
+const MOST_KEY_GROUPS: u32 = 65_536;
+/// Far beyond any machine's cores, and below what a machine has threads.
+const MOST_THREADS: usize = 1_024;
+
 impl Project {
     /// Reads a project's settings.
     pub fn open(root: &Path) -> Result<Project> {
@@ -280,8 +285,18 @@ impl Project {
                 .caused_by(e)
         })?;
         let settings: Settings = toml::from_str(&text).map_err(|e| Error::invalid("CLI0002", format!("\"{}\" is wrong: {e}", file.display())))?;
+        let wrong = |message: &str| Err(Error::invalid("CLI0002", format!("\"{}\": {message}", file.display())));
         if settings.engine.key_groups == 0 || settings.engine.parallelism == Some(0) {
-            return Err(Error::invalid("CLI0002", format!("\"{}\": [engine] key_groups and parallelism must be at least 1", file.display())));
+            return wrong("[engine] key_groups and parallelism must be at least 1");
+        }
+        if settings.engine.key_groups > MOST_KEY_GROUPS || settings.engine.parallelism.is_some_and(|threads| threads > MOST_THREADS) {
+            return wrong(&format!("[engine] key_groups may be {MOST_KEY_GROUPS} and parallelism {MOST_THREADS} at most"));
+        }
+        if settings.storage.lake.is_empty() || settings.storage.checkpoints.is_empty() {
+            return wrong("[storage] lake and checkpoints name a folder or a URL");
+        }
+        if settings.checkpoints.backup.as_ref().is_some_and(|backup| backup.every.is_zero() || backup.to.is_empty()) {
+            return wrong("[checkpoints.backup] to names a place, and every is above zero");
         }
         let root = root.canonicalize().map_err(|e| Error::invalid("CLI0001", format!("\"{}\" cannot be opened", root.display())).caused_by(e))?;
         Ok(Project { root, settings })

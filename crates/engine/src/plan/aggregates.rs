@@ -38,6 +38,10 @@ impl Lowering<'_> {
         let schema: SchemaRef = Arc::new(aggregate.schema.as_arrow().clone());
         let expressions = match aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
             false => aggregate.group_expr.iter().map(|e| self.physical(e, aggregate.input.schema())).collect::<Result<Vec<_>>>()?,
+            // Its rows would be taken once for each set, and grouped by all sets again.
+            true if lowered.key.is_some() => {
+                return Err(invalid(self.owner, "GROUPING SETS, ROLLUP and CUBE over results that change are not available").hint("Write a table for each set."));
+            }
             true => self.expand(aggregate, &mut lowered)?,
         };
         let groups = group_columns(&expressions, &lowered);
