@@ -23,12 +23,12 @@ use datafusion::physical_expr::PhysicalExpr;
 use watershed_types::Reason;
 
 use super::batch::{DELETE, INSERT, Refusal, StreamBatch, Tally, late_detail};
+use super::fan_out::{Meter, STRETCH};
 use super::keeps::{Keeps, KeptFor, entry, width};
 use super::relation::{conform, relaxed};
 use super::scratch::Scratch;
 use super::store::{FOR_EVER, RowCodec, StateFiles, Store, contents, shrink_all, snapshot_all};
 use super::{FanOut, Fingerprint, Growth, Operator, OperatorSpec, Out, Until};
-use super::fan_out::{Meter, STRETCH};
 use crate::run::{Stage, timed};
 
 /// How far apart the event times of two rows that meet may be: `least <= left - right <= most`, microseconds.

@@ -44,7 +44,8 @@ impl Budget {
     /// Makes room where too much is taken. Then there is some left, so that not every tick comes back to it.
     pub fn keep(self, tables: &mut [TableRun]) -> Result<()> {
         let failed = |id: &str, e: datafusion::common::DataFusionError| {
-            Error::unavailable("RUN0045", format!("operator \"{id}\" cannot put its state on disk: {}", e.strip_backtrace())).hint("The run goes on from the last epoch once there is room.")
+            Error::unavailable("RUN0045", format!("operator \"{id}\" cannot put its state on disk: {}", e.strip_backtrace()))
+                .hint("The run goes on from the last epoch once there is room.")
         };
         if let Some(most) = self.operator {
             for operator in tables.iter_mut().flat_map(|table| operators(&mut table.segments)).filter(|operator| operator.bytes() > most) {

@@ -19,8 +19,8 @@ use watershed_ports::Clock;
 use watershed_protocol::{Account, LedgerRow, SinkReceipt, SourceProgress, TickRecord};
 use watershed_types::{Epoch, Error, Generation, PartitionPosition, Positions, Reason, Result};
 
+use super::alignment::{self, Alignment};
 use super::budget::Budget;
-use super::alignment::{Alignment, self};
 use super::commit::{CommitJob, CommitThread, Committed, Snapshot};
 use super::consolidate::consolidate;
 use super::figures;

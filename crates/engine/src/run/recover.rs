@@ -14,8 +14,8 @@ use watershed_ports::{Clock, RefusedRow, Sink, Source, Target};
 use watershed_protocol::{DeliveryRecord, FORMAT, Found, Manifest, OperatorState, StateFile, Verdict, decide};
 use watershed_types::{Epoch, Error, Generation, PartitionPosition, Positions, Result};
 
-use super::budget::Budget;
 use super::alignment::Alignment;
+use super::budget::Budget;
 use super::commit::{CommitThread, Committer, Destination, Destinations, deliver, finish, owed};
 use super::driver::{Driver, DriverParts, Outcome, SourceRun};
 use super::fate::{Fate, fates, unfit};

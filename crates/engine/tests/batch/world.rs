@@ -235,7 +235,7 @@ pub fn streamed(pipeline: &Pipeline, records: &Records, cut: Cut) -> Result<(Tab
         parallelism: cut.parallelism,
         key_groups: 16,
         memory: 1 << 30,
-            operator_memory: None,
+        operator_memory: None,
         max_fan_out: 0,
         once: true,
         finalize: true,

@@ -1,7 +1,7 @@
 //! Epochs against an outside that fails: every row once, everywhere, whatever was cut, lost or overtaken.
 
-mod change;
 mod alignment;
+mod change;
 mod fan_out;
 mod growth;
 mod world;

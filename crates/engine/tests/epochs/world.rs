@@ -334,7 +334,7 @@ pub fn run_with(world: &Arc<World>, sql: &str, folder: &Path, cut: Cut, clock: A
         parallelism: 2,
         key_groups: 16,
         memory: 1 << 30,
-            operator_memory: None,
+        operator_memory: None,
         max_fan_out: cut.fan_out,
         once: cut.once,
         finalize: false,
