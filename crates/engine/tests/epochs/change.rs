@@ -69,7 +69,7 @@ impl Changed {
 
     fn run(&self, sql: &str, rows: &[Row], finalize: bool, rebuild: bool) -> Result<()> {
         self.world.log.lock().extend(rows.iter().map(|row| row.record()));
-        let cut = Cut { slice: 20, rows_per_tick: 30, epoch_bytes: 4_000, once: true };
+        let cut = Cut { slice: 20, rows_per_tick: 30, epoch_bytes: 4_000, fan_out: 0, once: true };
         let set = |config: &mut watershed_engine::run::Config| (config.finalize, config.rebuild) = (finalize, rebuild);
         run_with(&self.world, sql, self.folder.path(), cut, Arc::new(ManualClock::at(1_767_225_600_000_000)), set)?.join().map(|_| ())
     }
