@@ -157,8 +157,8 @@ fn tables(case: &Case, queries: &[(&str, &str)], mut run_now: impl FnMut() -> Op
 
 fn cut(random: &mut SmallRng) -> Cut {
     let rows_per_tick = [1, 3, 10, 100][random.random_range(0..4)];
-    // Every spill waits for the disk.
-    let spilled = rows_per_tick > 3 && random.random_bool(0.5);
+    // Every spill waits for the disk: large ticks, and few of them.
+    let spilled = rows_per_tick > 3 && random.random_bool(0.5) && rows_per_tick > 10;
     Cut { slice: random.random_range(1..12), rows_per_tick, parallelism: [1, 2, 5][random.random_range(0..3)], spilled }
 }
 
