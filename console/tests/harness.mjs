@@ -50,6 +50,8 @@ export class Project {
     this.path = join(this.folder, 'shop');
     watershed('init', this.path, '--template', 'transactions');
     this.edit('watershed.toml', (text) => text.replace(/^# epoch_interval = .*/m, 'epoch_interval = "1s"'));
+    // How full the disk of the machine under test is belongs to no test.
+    this.edit('watershed.toml', (text) => `${text}\n[alerts.default.disk-nearly-full]\nenabled = false\n`);
   }
 
   edit(file, change) {

@@ -29,7 +29,7 @@ describe('the console of a running project', () => {
 
   test('every view of a project without records says what it would show and what to do', async () => {
     await page.getByText('No record has arrived yet').waitFor();
-    for (const [view, text] of [['ledger', 'No accounts'], ['quarantine', 'Nothing was refused'], ['alerts', 'No alerts are set up'], ['tables', 'No rows yet'], ['sql', 'Nothing asked yet'], ['checkpoints', 'No checkpoint yet'], ['performance', 'No epoch yet']]) {
+    for (const [view, text] of [['ledger', 'No accounts'], ['quarantine', 'Nothing was refused'], ['alerts', 'Nothing is open'], ['tables', 'No rows yet'], ['sql', 'Nothing asked yet'], ['checkpoints', 'No checkpoint yet'], ['performance', 'No epoch yet']]) {
       await page.goto(`${project.url}/#/${view}`);
       await page.getByText(text).first().waitFor();
     }

@@ -21,7 +21,7 @@ pub trait ProjectAccess: Send + Sync {
     fn explain_query(&self, error: &DataFusionError, sql: &str) -> Error;
     /// The checkpoint; `None` before the first epoch.
     fn checkpoint(&self) -> Result<Option<Checkpoint>>;
-    /// Which quarantined rows went round before, and why each had been refused.
+    /// Which quarantined rows went round again in an epoch that is committed, and why each had been refused.
     fn replayed(&self) -> Result<Vec<(RowKey, String)>>;
     /// Sends refused rows round again, or says what would be sent.
     fn replay(&self, wanted: &ReplayWanted, dry_run: bool) -> Result<Replayed>;

@@ -106,7 +106,9 @@ impl ProjectAccess for Access {
     }
 
     fn replayed(&self) -> Result<Vec<(RowKey, String)>> {
-        let rows = pending_requests(&self.project.work())?.into_iter().flat_map(|(_, request)| request.rows);
+        let taken = self.checkpoint()?.as_ref().map(system::taken_requests).transpose()?.unwrap_or_default();
+        let requests = pending_requests(&self.project.work())?.into_iter().filter(|(name, _)| taken.contains(name));
+        let rows = requests.flat_map(|(_, request)| request.rows);
         let named = |row: watershed_protocol::Replayed| RowKey { epoch: row.epoch, table: row.table_name, source: row.source, partition: row.partition, position: row.position };
         Ok(rows.map(|row| (named(row.row), row.reason)).collect())
     }

@@ -89,7 +89,7 @@ pub struct RefusedView {
     pub event_time: Option<i64>,
     /// When it was refused.
     pub quarantined_at: Option<i64>,
-    /// True if it went round again.
+    /// True if it went round again, in an epoch that is committed.
     pub replayed: bool,
     /// True if it can.
     pub replayable: bool,
