@@ -9,6 +9,7 @@ mod arguments;
 mod backups;
 mod commands;
 mod observe;
+mod orphans;
 mod output;
 mod progress;
 mod project;

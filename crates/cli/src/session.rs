@@ -14,6 +14,7 @@ use watershed_sql::{Place, SqlFile, parse_project, picture};
 use watershed_types::{Error, Result};
 
 use crate::adapters::{ProjectAdapters, ProjectLoader, check};
+use crate::orphans;
 use crate::project::Project;
 use crate::tiers::{Readable, readable};
 
@@ -74,6 +75,8 @@ pub fn begin(project: &Project, runtime: &Runtime, options: RunOptions, started:
     let adapters = Arc::new(ProjectAdapters::new(project, runtime.handle())?);
     let loader = Arc::new(ProjectLoader::of(project, runtime.handle()));
     let store = Store::open(&project.settings.storage.checkpoints, &project.root, runtime.handle())?;
+    let stored = plan.tables.iter().filter(|table| table.stored).map(|table| table.name.as_str()).collect();
+    orphans::refuse(project, runtime.handle(), &store, &stored)?;
     let engine = &project.settings.engine;
     let config = Config {
         pipeline: project.name(),

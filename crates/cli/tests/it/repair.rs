@@ -203,6 +203,35 @@ fn a_backup_gives_back_a_file_and_an_older_one_takes_the_tables_with_it() {
 }
 
 #[test]
+fn tables_without_their_checkpoint_are_not_written_a_second_time() {
+    let patient = Patient::new();
+    let backup = patient.project.path("backup").display().to_string();
+    patient.project.run(&["checkpoint", "backup", &backup]).ok();
+    let lose = || fs::remove_dir_all(patient.project.path(".watershed/checkpoints")).expect("the loss");
+    let ways = |found: &Value| found["ways"].as_array().expect("ways").iter().map(|way| way["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>();
+    lose();
+    patient.project.once().refused(&["CLI0131", "\"kept\", \"minutes\"", "checkpoint diagnose"]);
+    let found = patient.diagnose(&[]);
+    assert_eq!((&found["troubles"][0]["kind"], ways(&found)), (&Value::from("missing"), vec!["fresh".to_owned(), "adopt".to_owned()]), "{found:#}");
+    let found = patient.diagnose(&["--from", &backup]);
+    assert_eq!(ways(&found), ["restore", "fresh", "adopt"], "{found:#}");
+    patient.project.run(&["checkpoint", "repair", "--yes", "--from", &backup]).ok();
+    same(&patient.second_input(), &patient.golden, "after the backup");
+
+    lose();
+    let rows = || patient.project.run(&["query", "--format", "csv", "SELECT count(*) FROM kept"]).ok().stdout.lines().nth(1).and_then(|n| n.parse::<u64>().ok()).expect("a count");
+    let before = rows();
+    patient.project.run(&["checkpoint", "repair", "--yes", "--way", "adopt"]).ok();
+    patient.project.once().ok();
+    assert_eq!(rows(), before * 2, "adopted tables hold rows twice, as was said");
+
+    lose();
+    patient.project.run(&["checkpoint", "repair", "--yes", "--way", "fresh"]).ok();
+    patient.project.once().ok();
+    assert_eq!(rows(), before);
+}
+
+#[test]
 fn a_changed_operator_is_said_to_be_no_damage() {
     let patient = Patient::new();
     patient.project.write("pipelines.sql", SQL.replace("KEY (id)", "KEY (id, at)"));

@@ -27,6 +27,7 @@ use super::look::{Look, Piece};
 use super::rebuild;
 use crate::adapters::{ProjectAdapters, storage_options};
 use crate::arguments::Format;
+use crate::orphans;
 use crate::output::{count, print, print_json};
 use crate::project::Project;
 use crate::session::plan;
@@ -137,15 +138,15 @@ pub fn diagnose(project: &Project, runtime: &Runtime, store: &Store, backup: Opt
     let look = Look::at(store)?;
     let backup = backup.map(Look::at).transpose()?.filter(|backup| !backup.empty());
     let mut doctor = Doctor { project, runtime, look, backup, plan: None, id: None, shown: vec![], found: Diagnosis::default() };
-    if doctor.look.empty() {
-        doctor.found.notes.push(format!("there is no checkpoint at \"{}\" yet: the project has not run", store.describe("")));
-        return Ok(doctor.found);
-    }
     match plan(project, runtime) {
         Ok(plan) => doctor.plan = Some(plan),
         Err(error) => {
             doctor.found.notes.push(format!("the project cannot be planned, so its state is not compared with its SQL: {}", error.message().lines().next().unwrap_or_default()))
         }
+    }
+    if doctor.look.empty() {
+        doctor.bereaved()?;
+        return Ok(doctor.found);
     }
     doctor.identity()?;
     doctor.sinks()?;
@@ -175,6 +176,34 @@ impl Doctor<'_> {
         }
         let bytes = backup.store.get(path)?;
         Ok(bytes.map(|bytes| Mend::Exact(vec![Act::Write(path.to_owned(), bytes)], "the backup has this very file".to_owned())))
+    }
+
+    /// No checkpoint: before the first run, or after its loss.
+    fn bereaved(&mut self) -> Result<()> {
+        let place = self.look.store.describe("");
+        let stored: BTreeSet<&str> = self.plan.iter().flat_map(|plan| &plan.tables).filter(|table| table.stored).map(|table| table.name.as_str()).collect();
+        let orphans = orphans::written(self.project, self.runtime.handle(), &stored)?;
+        if orphans.is_empty() {
+            self.found.notes.push(format!("there is no checkpoint at \"{place}\" yet: the project has not run"));
+            return Ok(());
+        }
+        let ids: BTreeSet<&String> = orphans.iter().flat_map(|orphan| &orphan.ids).collect();
+        let of_backup = self.backup.as_ref().and_then(|backup| backup.metadata.as_ref()).and_then(Piece::good).map(|metadata| metadata.id.clone());
+        self.id = of_backup.filter(|id| ids.contains(id));
+        let message = format!("there is no checkpoint at \"{place}\", and the lake has tables that one wrote: {}", orphans::names(&orphans));
+        self.trouble("missing", None, message, Mend::None);
+        if self.id.is_some() {
+            self.sinks()?;
+            let way = self.restore()?;
+            self.found.ways.extend(way);
+        } else {
+            self.found.advice = Some("With a backup of that checkpoint (--from PLACE) nothing would be lost, and nothing come twice.".to_owned());
+        }
+        let fresh = self.fresh();
+        self.found.ways.extend(fresh);
+        let adopt = self.adopt()?;
+        self.found.ways.push(adopt);
+        Ok(())
     }
 
     fn identity(&mut self) -> Result<()> {
@@ -215,7 +244,7 @@ impl Doctor<'_> {
         let mut ids = BTreeSet::new();
         for table in system::existing_tables(self.project, self.runtime.handle())? {
             let writers = self.runtime.block_on(watershed_lake::writers(&table.location, &storage_options()))?;
-            ids.extend(writers.iter().filter_map(|app| app.strip_prefix("watershed/")?.split_once('/').map(|(id, _)| id.to_owned())));
+            ids.extend(writers.iter().filter_map(|app| orphans::id_of(app)).map(str::to_owned));
         }
         Ok((ids.len() == 1).then(|| ids.pop_first()).flatten())
     }
@@ -603,6 +632,25 @@ impl Doctor<'_> {
             exact: true,
             acts,
         }))
+    }
+
+    /// A new checkpoint over the tables there are.
+    fn adopt(&self) -> Result<Way> {
+        let metadata = Metadata {
+            format: FORMAT,
+            id: uuid::Uuid::new_v4().to_string(),
+            pipeline: self.project.name(),
+            key_groups: self.project.settings.engine.key_groups,
+            created_at: chrono::Utc::now().timestamp_micros(),
+        };
+        Ok(Way {
+            name: "adopt",
+            does: "begins a new checkpoint and leaves the tables as they are; the sources are read from their beginning".to_owned(),
+            loses: "the ledger of what came before, open windows, keys seen, and which quarantined rows were replayed".to_owned(),
+            repeats: "every record that the sources still have is read again: a table with a key overwrites the rows it has, any other holds them twice; the same is true of outside sinks".to_owned(),
+            exact: false,
+            acts: vec![Act::Write(Paths::METADATA.to_owned(), seal(&metadata)?)],
+        })
     }
 
     /// Everything anew.

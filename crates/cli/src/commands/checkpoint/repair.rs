@@ -55,7 +55,7 @@ pub fn repair(project: &Project, runtime: &Runtime, store: &Store, backup: Optio
         apply(project, runtime, store, backup, &aside, act)?;
     }
     print(&format!("{} done; what was there is kept at \"{}\"\n\n", count(way.acts.len() as u64, "step"), aside.describe()))?;
-    if way.name == "fresh" {
+    if matches!(way.name, "fresh" | "adopt") {
         return Ok(0);
     }
     let again = diagnose(project, runtime, store, None)?;
@@ -106,7 +106,7 @@ fn apply(project: &Project, runtime: &Runtime, store: &Store, backup: Option<&St
             Ok(())
         }
         Act::AsideAll => match (store, &aside.place) {
-            (Store::Local(from), Store::Local(to)) => rename(from, to),
+            (Store::Local(from), Store::Local(to)) => if from.exists() { rename(from, to) } else { Ok(()) },
             _ => Err(Error::invalid("CLI0075", "a checkpoint in an object store is not moved by this command").hint("Move its files with the store's own tools.")),
         },
         Act::AsideLake => {
