@@ -5,6 +5,9 @@ use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// What a Postgres keeps in memory: a part of a small machine's, as its manual advises, for tables of a few gigabytes.
+const BUFFERS: &str = "2GB";
+
 /// A Postgres or a Redis.
 pub struct Server {
     script: PathBuf,
@@ -19,7 +22,12 @@ impl Server {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts").join(name);
         let folder = folder.join(name);
         fs::create_dir_all(&folder)?;
-        let output = Command::new(&script).arg("start").arg(&folder).args(["--parent", &std::process::id().to_string()]).output()?;
+        let mut start = Command::new(&script);
+        start.arg("start").arg(&folder).args(["--parent", &std::process::id().to_string()]);
+        if name == "postgres" {
+            start.args(["--buffers", BUFFERS]);
+        }
+        let output = start.output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         match text.lines().find_map(|line| line.strip_prefix("url=")) {
             Some(url) if output.status.success() => Ok(Server { script, folder, url: url.trim().to_owned() }),
