@@ -202,7 +202,10 @@ async fn merged(url: &str, table: &str, size: i64) -> Result<f64> {
     let mut seconds = 0.0;
     for epoch in 0..EPOCHS {
         let keys = format!("SELECT ((i * 2654435761 + {}) & 2147483647) % {} AS n FROM generate_series(0::bigint, {ROWS} - 1) i", (epoch + EPOCHS) * 97, size * 2);
-        client.batch_execute(&format!("DROP TABLE IF EXISTS stage; CREATE TEMP TABLE stage AS {FILL} FROM (SELECT DISTINCT n FROM ({keys}) k ORDER BY n) q; ANALYZE stage")).await.map_err(other)?;
+        client
+            .batch_execute(&format!("DROP TABLE IF EXISTS stage; CREATE TEMP TABLE stage AS {FILL} FROM (SELECT DISTINCT n FROM ({keys}) k ORDER BY n) q; ANALYZE stage"))
+            .await
+            .map_err(other)?;
         let began = Instant::now();
         client.batch_execute(&format!("INSERT INTO {table} SELECT * FROM stage ON CONFLICT (id) DO UPDATE SET {updates}")).await.map_err(other)?;
         seconds += began.elapsed().as_secs_f64();

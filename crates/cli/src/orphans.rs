@@ -60,7 +60,13 @@ pub fn refuse(project: &Project, runtime: &Handle, store: &Store, named: &BTreeS
         return Ok(());
     }
     let tables = names(&found);
-    Err(Error::invalid("CLI0131", format!("there is no checkpoint at \"{}\", and the lake has tables that one wrote: {tables}; starting would take all input again, into tables that have it", store.describe("")))
-        .hint("`watershed checkpoint diagnose` shows the ways out: a backup, fresh tables, or these tables as they are.")
-        .definite())
+    Err(Error::invalid(
+        "CLI0131",
+        format!(
+            "there is no checkpoint at \"{}\", and the lake has tables that one wrote: {tables}; starting would take all input again, into tables that have it",
+            store.describe("")
+        ),
+    )
+    .hint("`watershed checkpoint diagnose` shows the ways out: a backup, fresh tables, or these tables as they are.")
+    .definite())
 }

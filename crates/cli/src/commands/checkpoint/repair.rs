@@ -106,7 +106,13 @@ fn apply(project: &Project, runtime: &Runtime, store: &Store, backup: Option<&St
             Ok(())
         }
         Act::AsideAll => match (store, &aside.place) {
-            (Store::Local(from), Store::Local(to)) => if from.exists() { rename(from, to) } else { Ok(()) },
+            (Store::Local(from), Store::Local(to)) => {
+                if from.exists() {
+                    rename(from, to)
+                } else {
+                    Ok(())
+                }
+            }
             _ => Err(Error::invalid("CLI0075", "a checkpoint in an object store is not moved by this command").hint("Move its files with the store's own tools.")),
         },
         Act::AsideLake => {
