@@ -81,7 +81,7 @@ pub fn sessions(binary: &Path, folder: &Path) -> std::io::Result<()> {
     fs::write(
         folder.join("pipeline.sql"),
         "CREATE SOURCE s (u BIGINT NOT NULL, at TIMESTAMP NOT NULL, WATERMARK FOR at AS at) WITH (connector = 'files', path = 'data/*.json');
-         CREATE VIEW visits AS SELECT u, window_start, count(*) AS n FROM SESSION(s PARTITION BY (u), at, INTERVAL '30 minutes') GROUP BY u, window_start;
+         CREATE VIEW visits AS SELECT u, window_start, window_end, count(*) AS n FROM SESSION(s PARTITION BY (u), at, INTERVAL '30 minutes') GROUP BY u, window_start, window_end;
          CREATE SINK nowhere FROM visits WITH (connector = 'blackhole');",
     )?;
     let run = process::run(binary, &["run", "--once", "--format", "json"], folder)?;

@@ -13,8 +13,9 @@
 //! | `events_per_second` | how fast event time advances, over all types | `10000` |
 //! | `start` | event time of the first event | `2026-01-01T00:00:00Z` |
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ use crate::write::{number, timestamp};
 
 /// The one partition.
 const PARTITION: &str = "0";
-/// Events of all types that a chunk goes over at most, so that the three sources advance together.
+/// Events of all types that a chunk goes over at most, so that the three sources advance together. Whole periods of the generator.
 const SPAN: u64 = 10_000;
 /// 2026-01-01, milliseconds.
 const START: u64 = 1_767_225_600_000;
@@ -70,24 +71,73 @@ impl NexmarkOptions {
     }
 }
 
-/// A source of one type of events.
+/// Events of a span that were made ahead.
+#[derive(Debug)]
+struct Made {
+    bytes: Bytes,
+    /// Where each event ends, its line break included.
+    ends: Vec<usize>,
+    /// How many were given.
+    given: usize,
+}
+
+/// A source of one type of events. They are made a few spans ahead, on as many threads as there are cores: what is measured with
+/// it should not be its own speed.
 #[derive(Debug)]
 pub struct NexmarkSource {
     options: NexmarkOptions,
+    /// At the next event to give.
     events: EventGenerator,
+    made: VecDeque<Made>,
     /// Nothing is made until others have come up.
     held: bool,
+}
+
+/// The events from a generator's own to a border.
+fn make(mut events: EventGenerator, border: u64) -> Made {
+    let (mut bytes, mut ends) = (Vec::with_capacity(2 << 20), Vec::with_capacity(SPAN as usize));
+    while events.global_offset() < border {
+        let Some(event) = events.next() else { break };
+        write(&event, &mut bytes);
+        bytes.push(b'\n');
+        ends.push(bytes.len());
+    }
+    Made { bytes: Bytes::from(bytes), ends, given: 0 }
 }
 
 impl NexmarkSource {
     /// A source of these events, from the first one.
     pub fn new(options: NexmarkOptions) -> NexmarkSource {
         let events = EventGenerator::new(options.config()).with_type_filter(options.kind);
-        NexmarkSource { options, events, held: false }
+        NexmarkSource { options, events, made: VecDeque::new(), held: false }
     }
 
     fn is_over(&self) -> bool {
         self.options.events.is_some_and(|events| self.events.global_offset() >= events)
+    }
+
+    /// The next spans, one for each core.
+    fn make_ahead(&mut self) {
+        let config = NexmarkConfig::default();
+        let of_kind = match self.options.kind {
+            EventType::Person => config.person_proportion,
+            EventType::Auction => config.auction_proportion,
+            EventType::Bid => config.bid_proportion,
+        } as u64;
+        let period = (config.person_proportion + config.auction_proportion + config.bid_proportion) as u64;
+        let end = self.options.events.unwrap_or(u64::MAX);
+        // Borders stand at the same places wherever a run began: where a chunk ends depends on what it gives (I2).
+        let border = (self.events.global_offset() / SPAN + 1) * SPAN;
+        let cores = available_parallelism().map_or(1, |cores| cores.get() as u64);
+        let borders = (0..cores).map(|ahead| border + ahead * SPAN).filter(|border| border - SPAN < end);
+        let spans = borders.map(|to| {
+            let from = if to == border { self.events.offset() } else { (to - SPAN) / period * of_kind };
+            (self.events.clone().with_offset(from), to.min(end))
+        });
+        self.made = std::thread::scope(|scope| {
+            let threads: Vec<_> = spans.map(|(events, to)| scope.spawn(move || make(events, to))).collect();
+            threads.into_iter().map_while(|thread| thread.join().ok()).collect()
+        });
     }
 }
 
@@ -99,6 +149,7 @@ impl Source for NexmarkSource {
         }
         let next = positions.get(PARTITION).map_or(0, |position| position.offset);
         self.events = EventGenerator::new(self.options.config()).with_type_filter(self.options.kind).with_offset(next);
+        self.made.clear();
         Ok(())
     }
 
@@ -109,15 +160,20 @@ impl Source for NexmarkSource {
         if self.held {
             return Ok(Polled::Held);
         }
-        let first = self.events.offset();
-        // The next border of spans: where a chunk ends depends on what it gives, and not on where it began.
-        let border = (self.events.global_offset() / SPAN + 1) * SPAN;
-        let mut bytes = Vec::with_capacity(max_bytes.min(1 << 20) + 1_024);
-        while !self.is_over() && self.events.global_offset() < border && (bytes.is_empty() || bytes.len() < max_bytes) {
-            let Some(event) = self.events.next() else { break };
-            write(&event, &mut bytes);
-            bytes.push(b'\n');
+        // A span of few events may have none of this type.
+        self.made.retain(|made| made.given < made.ends.len());
+        if self.made.is_empty() {
+            self.make_ahead();
         }
+        let Some(made) = self.made.iter_mut().find(|made| !made.ends.is_empty()) else {
+            return Err(Error::internal("GEN0004", "no events could be made").hint("A thread of the generator panicked; see above."));
+        };
+        let from = made.given.checked_sub(1).map_or(0, |last| made.ends[last]);
+        let until = made.ends[made.given..].iter().position(|end| end - from >= max_bytes).map_or(made.ends.len(), |more| made.given + more + 1);
+        let (bytes, count) = (made.bytes.slice(from..made.ends[until - 1]), (until - made.given) as u64);
+        made.given = until;
+        let first = self.events.offset();
+        self.events = self.events.clone().with_offset(first + count);
         let partition: Arc<str> = Arc::from(PARTITION);
         Ok(Polled::Chunk(RawChunk {
             stretch: Arc::clone(&partition),
@@ -128,7 +184,7 @@ impl Source for NexmarkSource {
             byte_positions: false,
             ingested_at: SystemClock.now_micros(),
             framing: Framing::Lines,
-            bytes: Bytes::from(bytes),
+            bytes,
             header: false,
             facts: None,
             lost: 0,

@@ -223,8 +223,11 @@ impl Operator for Dedup {
     }
     /// Bytes held in memory, all included.
     fn bytes(&self) -> u64 {
-        let fresh: usize = self.shards.iter().map(|s| s.fresh.capacity() * size_of::<((u64, u64), i64)>()).sum();
-        self.tables().map(|t| t.bytes() as u64 + 96).sum::<u64>() + fresh as u64
+        self.tables().map(|t| t.bytes() as u64 + 96).sum::<u64>() + self.unsaved()
+    }
+    /// The keys that the next snapshot adds.
+    fn unsaved(&self) -> u64 {
+        self.shards.iter().map(|s| s.fresh.capacity() * size_of::<((u64, u64), i64)>()).sum::<usize>() as u64
     }
     /// Keys forgotten since the start.
     fn evictions(&self) -> u64 {

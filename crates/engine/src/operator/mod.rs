@@ -202,6 +202,10 @@ pub trait Operator: Send {
     fn rows(&self) -> u64;
     /// Bytes of state held, as near as can be told.
     fn bytes(&self) -> u64;
+    /// Bytes that are held only until the next snapshot; a part of [`Operator::bytes`].
+    fn unsaved(&self) -> u64 {
+        0
+    }
     /// Rows of state given up since the start.
     fn evictions(&self) -> u64;
     /// Bytes of state on disk, because there was no room in memory.

@@ -3,7 +3,7 @@
 //! **Owns** a folder with a log-structured merge tree for each area. **Does not own** what is in them. Nothing here outlives
 //! the run: what is durable is in the checkpoint, and the folder is emptied when it is first needed.
 //!
-//! Areas are filled in bulk, in the order of their keys, and asked by key; filters in memory answer for keys that are not there.
+//! Areas are filled in bulk, in the order of their keys, and asked by key; filters answer for keys that are not there.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -106,14 +106,16 @@ impl Area {
     }
 }
 
-/// Filters and indices stay in memory, some eleven bits a key: most questions are for keys that are not there.
+/// Most questions are for keys that are not there, and filters of ten bits a key answer them. Filters and indices are in pieces that
+/// come and go with the cache: what was loaded in bulk would otherwise be read whole for each question, several megabytes of it.
+/// Questions come in the order of key groups, which is the order of the pieces.
 fn options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))))
-        .filter_block_pinning_policy(PinningPolicy::all(true))
-        .filter_block_partitioning_policy(PartitioningPolicy::all(false))
-        .index_block_pinning_policy(PinningPolicy::all(true))
-        .index_block_partitioning_policy(PartitioningPolicy::all(false))
+        .filter_block_pinning_policy(PinningPolicy::all(false))
+        .filter_block_partitioning_policy(PartitioningPolicy::all(true))
+        .index_block_pinning_policy(PinningPolicy::all(false))
+        .index_block_partitioning_policy(PartitioningPolicy::all(true))
 }
 
 impl Drop for Area {

@@ -23,6 +23,9 @@ pub struct Budget {
 /// What of the memory the cache for state on disk takes, and how much at least.
 const CACHE_SHARE: u64 = 16;
 const CACHE_LEAST: u64 = 8 << 20;
+/// What of the memory may be taken by what is held only until the next snapshot, and how much at least.
+const UNSAVED_SHARE: u64 = 32;
+const UNSAVED_LEAST: u64 = 16 << 20;
 
 impl Budget {
     /// Memory for what is read of state on disk.
@@ -37,8 +40,14 @@ impl Budget {
     }
 
     /// True if there is hardly any room left.
-    pub fn is_short(self, tables: &[TableRun]) -> bool {
+    fn is_short(self, tables: &[TableRun]) -> bool {
         taken(tables) > self.memory / 8 * 7
+    }
+
+    /// True if a snapshot would give much of it back: now rather than later.
+    pub fn wants_snapshot(self, tables: &[TableRun]) -> bool {
+        let unsaved: u64 = tables.iter().flat_map(TableRun::operators).map(Operator::unsaved).sum();
+        self.is_short(tables) || unsaved > (self.memory / UNSAVED_SHARE).max(UNSAVED_LEAST)
     }
 
     /// Makes room where too much is taken. Then there is some left, so that not every tick comes back to it.

@@ -227,7 +227,7 @@ impl Driver {
             self.hear_commits(false)?;
             let interval_over = self.open.since.is_some_and(|since| since.elapsed() >= self.parts.config.epoch_interval);
             // What changed in an epoch is in memory until its snapshot: where there is none left, the epoch ends.
-            if interval_over || self.open.bytes >= self.parts.config.epoch_bytes || (self.open.since.is_some() && self.budget().is_short(&self.parts.tables)) {
+            if interval_over || self.open.bytes >= self.parts.config.epoch_bytes || (self.open.since.is_some() && self.budget().wants_snapshot(&self.parts.tables)) {
                 self.seal()?;
             }
             if stopping || self.parts.sources.iter().all(SourceRun::is_finished) {
