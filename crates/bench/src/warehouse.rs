@@ -26,7 +26,10 @@ const EPOCHS: i64 = 6;
 const TURNS: usize = 5;
 
 fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::other(error)
+    let error = error.into();
+    // What the server said is the cause of "db error".
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    Error::other(format!("{error}{cause}"))
 }
 
 fn schema() -> SchemaRef {
@@ -42,7 +45,7 @@ fn schema() -> SchemaRef {
 }
 
 /// The same rows as SQL, to fill a table with.
-const FILL: &str = "SELECT n AS id, (n % 99991)::int AS customer, (ARRAY['paid','open','cancelled'])[n % 3 + 1] AS status, ((n * 37 % 1000000) / 100.0)::numeric(18,2) AS amount,
+const FILL: &str = "SELECT n AS id, (n % 99991)::int AS customer, (ARRAY['paid','open','cancelled'])[(n % 3)::int + 1] AS status, ((n * 37 % 1000000) / 100.0)::numeric(18,2) AS amount,
  timestamptz '2023-11-14 22:13:20+00' + n * interval '1 millisecond' AS at, n / 7.0::float8 AS score, 'order ' || n || ' of a customer' AS note";
 
 fn rows(ids: &[i64]) -> Result<Vec<RecordBatch>> {
@@ -224,11 +227,10 @@ pub fn upsert(folder: &Path) -> Result<()> {
         let table = format!("upsert_{size}");
         let upsert = [("mode", "upsert"), ("key", "id")];
         let ddl = table_ddl(&options(&server.url, &table, &upsert)?, &schema()).map_err(other)?;
-        told(
-            runtime,
-            &server.url,
-            &format!("{ddl}; INSERT INTO {table} {FILL} FROM (SELECT n * 2 AS n FROM generate_series(0::bigint, {} - 1) n) q; VACUUM ANALYZE {table}; CHECKPOINT", size),
-        )?;
+        told(runtime, &server.url, &format!("{ddl}; INSERT INTO {table} {FILL} FROM (SELECT n * 2 AS n FROM generate_series(0::bigint, {size} - 1) n) q"))?;
+        for statement in [format!("VACUUM ANALYZE {table}"), "CHECKPOINT".to_owned()] {
+            told(runtime, &server.url, &statement)?;
+        }
         let epochs: Vec<Vec<RecordBatch>> =
             (0..EPOCHS).map(|epoch| rows(&(0..ROWS).map(|i| ((i * 2_654_435_761 + epoch * 97) & i64::from(i32::MAX)) % (size * 2)).collect::<Vec<_>>())).collect::<Result<_>>()?;
         let rate = deliver(&target(runtime, &server.url, &table, &upsert)?, 1, &epochs)?;
