@@ -26,8 +26,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The figures by name, in the order they are measured. `kafka` needs `files` for its share.
-const FIGURES: [&str; 13] = ["files", "nexmark", "dedup", "sessions", "http", "watched", "kafka", "postgres", "upsert", "redis", "readable", "sinks", "reads"];
-const USAGE: &str = "usage: watershed-bench PATH-TO-WATERSHED [ROWS [FOLDER-TO-KEEP]] [--only NAME,NAME…]\n       names: files, nexmark, dedup, sessions, http, watched, kafka, postgres, upsert, redis, readable, sinks, reads";
+const FIGURES: [&str; 14] = ["files", "nexmark", "dedup", "sessions", "http", "watched", "clients", "kafka", "postgres", "upsert", "redis", "readable", "sinks", "reads"];
+const USAGE: &str = "usage: watershed-bench PATH-TO-WATERSHED [ROWS [FOLDER-TO-KEEP]] [--only NAME,NAME…]\n       names: files, nexmark, dedup, sessions, http, watched, clients, kafka, postgres, upsert, redis, readable, sinks, reads";
 
 /// What the command line says.
 struct Arguments {
@@ -99,6 +99,9 @@ fn figures(arguments: &Arguments, folder: &Path) -> std::io::Result<()> {
     }
     if wanted("watched") {
         observe::measure(binary, &at("watched"), (*rows).min(2_000_000))?;
+    }
+    if wanted("clients") {
+        observe::clients(binary, &at("clients"), (*rows).min(4_000_000))?;
     }
     if let Some(from_files) = from_files.filter(|_| wanted("kafka")) {
         kafka::measure(binary, folder, (*rows).min(2_000_000), from_files)?;

@@ -2,6 +2,11 @@
 //!
 //! On: metrics, the default rules every second, a rule over SQL every five, a trace of every epoch, and somebody who asks
 //! `/metrics` every second. Off: none of it. A pair is two runs beside each other in time, since a machine has moods.
+//! The same is asked of clients of the live API: many, one of which never reads, against none.
+
+#[allow(dead_code)]
+#[path = "../../serve/examples/ws_clients/socket.rs"]
+mod socket;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -9,12 +14,17 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::server::load;
 use crate::{process, workload};
+use socket::Socket;
 
 const PAIRS: usize = 5;
+/// Clients of the live API; the first of them never reads.
+const CLIENTS: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Seconds from the first record to the last, and CPU seconds of the process by then.
@@ -52,14 +62,15 @@ pub fn measure(binary: &Path, folder: &Path, rows: u64) -> std::io::Result<()> {
          when = \"missing != 0\"\nevery = \"5s\"\n[telemetry]\notlp_endpoint = \"{address}\"\n"
     );
     // The first run warms the files.
-    turn(binary, folder, rows, &off, false)?;
+    turn(binary, folder, rows, &off, &Beside::Nobody)?;
     let (mut slower, mut dearer) = (vec![], vec![]);
     let mut best = [f64::INFINITY; 2];
     for pair in 0..PAIRS {
         // Who goes first changes, for the same reason.
         let watched_first = pair % 2 == 1;
-        let first = turn(binary, folder, rows, if watched_first { &on } else { &off }, watched_first)?;
-        let second = turn(binary, folder, rows, if watched_first { &off } else { &on }, !watched_first)?;
+        let once = |watched| if watched { turn(binary, folder, rows, &on, &Beside::Scraper) } else { turn(binary, folder, rows, &off, &Beside::Nobody) };
+        let first = once(watched_first)?;
+        let second = once(!watched_first)?;
         let (with, without) = if watched_first { (first, second) } else { (second, first) };
         slower.push(with.seconds / without.seconds - 1.0);
         dearer.push(with.cpu_seconds / without.cpu_seconds - 1.0);
@@ -73,6 +84,56 @@ pub fn measure(binary: &Path, folder: &Path, rows: u64) -> std::io::Result<()> {
         median(&mut dearer) * 100.0,
         spans.load(Ordering::Relaxed)
     );
+    Ok(())
+}
+
+/// Prints how soon clients of the live API have what changes, and by how much they slow the pipeline down.
+pub fn clients(binary: &Path, folder: &Path, rows: u64) -> std::io::Result<()> {
+    workload::write_project(folder, rows)?;
+    let settings = "[engine]\nepoch_interval = \"2s\"\n[serve]\nlisten = \"127.0.0.1:0\"\n";
+    turn(binary, folder, rows, settings, &Beside::Nobody)?;
+    let (sender, delivered) = channel();
+    let beside = Beside::Clients(sender);
+    let (mut slower, mut dearer) = (vec![], vec![]);
+    for pair in 0..PAIRS {
+        let once = |watched| turn(binary, folder, rows, settings, if watched { &beside } else { &Beside::Nobody });
+        let watched_first = pair % 2 == 1;
+        let (first, second) = (once(watched_first)?, once(!watched_first)?);
+        let (with, without) = if watched_first { (first, second) } else { (second, first) };
+        slower.push(with.seconds / without.seconds - 1.0);
+        dearer.push(with.cpu_seconds / without.cpu_seconds - 1.0);
+    }
+    drop(beside);
+    let mut seen: Vec<f64> = delivered.iter().collect();
+    seen.sort_by(f64::total_cmp);
+    let quantile = |share: f64| seen.get((seen.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN) * 1e3;
+    println!(
+        "clients     {CLIENTS} WebSockets on the same cores, one of which never reads, beside a pipeline at full speed: {} messages, p50 {:.0} ms, p99 {:.0} ms from the server's look to the client (asked: p99 below 250 ms); median of {PAIRS} pairs with and without them: {:+.1}% time, {:+.1}% CPU of watershed (asked: 2%; load {})",
+        seen.len(),
+        quantile(0.5),
+        quantile(0.99),
+        median(&mut slower) * 100.0,
+        median(&mut dearer) * 100.0,
+        load()
+    );
+    Ok(())
+}
+
+/// Follows the graph until it is closed; says how old each message is.
+fn follow(address: &str, reads: bool, done: &AtomicBool, delivered: &Sender<f64>) -> std::io::Result<()> {
+    let mut socket = Socket::open(address, "")?;
+    socket.send(r#"{"subscribe":["graph","series","alerts"]}"#)?;
+    while !reads && !done.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    while reads && let Some(text) = socket.next()? {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
+        let at = text.contains("\"topic\":\"graph\"").then(|| text.split_once("\"at\":")).flatten();
+        let at: Option<i64> = at.and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+        if let Some(at) = at.filter(|_| !done.load(Ordering::Relaxed)) {
+            let _ = delivered.send((now - at) as f64 / 1e6); // The other end outlives every client.
+        }
+    }
     Ok(())
 }
 
@@ -93,7 +154,16 @@ impl Drop for Running {
     }
 }
 
-fn turn(binary: &Path, folder: &Path, rows: u64, settings: &str, scrape: bool) -> std::io::Result<Turn> {
+/// Who looks on.
+enum Beside {
+    Nobody,
+    /// `/metrics`, every second.
+    Scraper,
+    /// Many clients of the live API, which say how old their messages are.
+    Clients(Sender<f64>),
+}
+
+fn turn(binary: &Path, folder: &Path, rows: u64, settings: &str, beside: &Beside) -> std::io::Result<Turn> {
     let _ = fs::remove_dir_all(folder.join(".watershed"));
     fs::write(folder.join("watershed.toml"), settings)?;
     let child = Command::new(binary).args(["up", "--format", "json", "--project"]).arg(folder).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
@@ -101,7 +171,8 @@ fn turn(binary: &Path, folder: &Path, rows: u64, settings: &str, scrape: bool) -
     let pid = running.0.id();
     let until = Instant::now() + PATIENCE;
     let (mut started, mut scraped) = (None, Instant::now());
-    let done = loop {
+    let (done, mut threads) = (Arc::new(AtomicBool::new(false)), Vec::new());
+    let ended = loop {
         if Instant::now() > until || running.0.try_wait()?.is_some() {
             return Err(std::io::Error::other("watershed up did not read all records"));
         }
@@ -111,8 +182,15 @@ fn turn(binary: &Path, folder: &Path, rows: u64, settings: &str, scrape: bool) -
         let read = status["records"].as_u64().unwrap_or(0);
         if read > 0 && started.is_none() {
             started = Some((Instant::now(), read, process::cpu_seconds_of(&pid.to_string())));
+            if let Beside::Clients(delivered) = beside {
+                for client in 0..CLIENTS {
+                    let (address, done, delivered) = (address.clone(), Arc::clone(&done), delivered.clone());
+                    // One that the server hangs up on at the end is no failure.
+                    threads.push(std::thread::spawn(move || follow(&address, client > 0, &done, &delivered).unwrap_or_default()));
+                }
+            }
         }
-        if scrape && scraped.elapsed() >= Duration::from_secs(1) {
+        if matches!(beside, Beside::Scraper) && scraped.elapsed() >= Duration::from_secs(1) {
             scraped = Instant::now();
             let _ = get(&address, "/metrics");
         }
@@ -120,12 +198,16 @@ fn turn(binary: &Path, folder: &Path, rows: u64, settings: &str, scrape: bool) -
             break (Instant::now(), process::cpu_seconds_of(&pid.to_string()));
         }
     };
+    done.store(true, Ordering::Relaxed);
     let _ = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
     running.0.wait()?;
+    for thread in threads {
+        let _ = thread.join();
+    }
     let (since, read, cpu) = started.ok_or_else(|| std::io::Error::other("watershed up read nothing"))?;
     // The first look saw some records already: the rest is what was timed.
     let share = rows as f64 / (rows - read).max(1) as f64;
-    Ok(Turn { seconds: done.0.duration_since(since).as_secs_f64() * share, cpu_seconds: (done.1 - cpu) * share })
+    Ok(Turn { seconds: ended.0.duration_since(since).as_secs_f64() * share, cpu_seconds: (ended.1 - cpu) * share })
 }
 
 fn address(folder: &Path, pid: u32) -> Option<String> {

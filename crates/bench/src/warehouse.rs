@@ -45,7 +45,8 @@ fn schema() -> SchemaRef {
 }
 
 /// The same rows as SQL, to fill a table with.
-const FILL: &str = "SELECT n AS id, (n % 99991)::int AS customer, (ARRAY['paid','open','cancelled'])[(n % 3)::int + 1] AS status, ((n * 37 % 1000000) / 100.0)::numeric(18,2) AS amount,
+const FILL: &str =
+    "SELECT n AS id, (n % 99991)::int AS customer, (ARRAY['paid','open','cancelled'])[(n % 3)::int + 1] AS status, ((n * 37 % 1000000) / 100.0)::numeric(18,2) AS amount,
  timestamptz '2023-11-14 22:13:20+00' + n * interval '1 millisecond' AS at, n / 7.0::float8 AS score, 'order ' || n || ' of a customer' AS note";
 
 fn rows(ids: &[i64]) -> Result<Vec<RecordBatch>> {
