@@ -290,6 +290,7 @@ fn a_project_that_cannot_run_is_refused_before_anything_is_written() {
         ("CREATE TABLE t AS SELECT id FROM nowhere", "nowhere"),
         ("CREATE TABLE t AS SELECT * FROM DEDUPLICATE(s, KEY (idd), WITHIN INTERVAL '1 minute')", "KEY names \"idd\", which is not a column"),
         ("CREATE TABLE t AS SELECT id, count(*) AS n FROM s GROUP BY id", "hint:"),
+        ("CREATE TABLE t AS SELECT id, window_start, count(*) AS n FROM SESSION(s PARTITION BY (id), at, INTERVAL '1 minute') GROUP BY id, window_start", "these windows differ in length"),
         ("CREATE TABLE t AS SELECT DISTINCT id FROM s", "DISTINCT over a stream has to remember every row for ever"),
         ("CREATE SOURCE u (id BIGINT, WATERMARK FOR at AS at) WITH (connector = 'files', path = 'data')", "there is no column \"at\" to take the watermark from"),
         ("CREATE SOURCE u (id BIGINT, WATERMARK FOR id AS id) WITH (connector = 'files', path = 'data')", "the watermark column \"id\" is not a TIMESTAMP"),

@@ -55,6 +55,10 @@ impl Lowering<'_> {
         let again = self.emission.on_change || self.emission.early.is_some() || self.emission.lateness > 0;
         match groups.window {
             Some(window) if !again => self.window_aggregate(lowered, groups, functions, window, schema),
+            // SESSION and CUMULATE.
+            None if !self.emission.on_change && expressions.iter().filter_map(passed_through).any(|i| matches!(lowered.rowtime[i], RowTime::StartOf(_) | RowTime::EndOf(_))) => {
+                Err(invalid(self.owner, "these windows differ in length, and GROUP BY names only one of their bounds").hint("Name both: GROUP BY window_start, window_end, …"))
+            }
             None if !self.emission.on_change => Err(match functions.0.is_empty() {
                 true => invalid(self.owner, "DISTINCT over a stream has to remember every row for ever")
                     .hint("Use DEDUPLICATE(stream, KEY (…), WITHIN INTERVAL '…'), or GROUP BY inside a window; or say EMIT ON CHANGE and give it the memory."),
