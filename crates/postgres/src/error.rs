@@ -169,6 +169,14 @@ fn line(place: &str) -> Option<u64> {
     rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
 }
 
+/// The table is not there, and the server knows epochs that were put in it.
+pub(crate) fn gone(place: &Place) -> Error {
+    let Place { sink, table, server } = place;
+    Error::corrupt("PG0036", format!("sink \"{sink}\": table \"{table}\" at \"{server}\" is gone, and watershed.epochs has the epochs that were put there")).hint(
+        "Restore the table from a backup. Or delete the sink's lines in watershed.epochs and run `watershed verify --repair`, which gives back the epochs that are still kept.",
+    )
+}
+
 pub(crate) fn bad_option(sink: &str, message: impl std::fmt::Display, hint: &str) -> Error {
     Error::invalid("PG0001", format!("sink \"{sink}\": {message}")).hint(hint)
 }

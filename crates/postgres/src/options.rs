@@ -216,6 +216,10 @@ impl Address {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(malformed("option \"url\" does not begin with postgres://".to_owned()));
         }
+        let server = url.split_once("://").map_or("", |(_, rest)| rest);
+        if server.split(['/', '?']).next().is_some_and(|server| server.matches('@').count() > 1) {
+            return Err(malformed("option \"url\" has an @ in its user or password; write it as %40".to_owned()));
+        }
         // The client knows disable, prefer and require; what libpq knows besides is read here.
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
         let (mut verify, mut root, mut cert, mut key, mut kept) = (None, None, None, None, Vec::new());

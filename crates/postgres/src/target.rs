@@ -11,12 +11,13 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio_postgres::Client;
 use watershed_ports::{Delivered, History, KeptEpochs, Recount, Redriven, Target};
 use watershed_types::{Epoch, Generation, Result};
 
 use crate::ahead::{Ahead, PAUSE};
 use crate::columns::{Columns, qualified, table_ddl};
-use crate::error::{Fault, Place, bad_ledger, repeat_with_care};
+use crate::error::{Fault, Place, bad_ledger, gone, repeat_with_care};
 use crate::fast::Ending;
 use crate::ledger::{self, Writer, whole};
 use crate::options::{Mode, PostgresOptions};
@@ -82,6 +83,20 @@ impl PostgresTarget {
             state.sessions.push(Arc::new(self.session().await?));
         }
         Ok(Arc::clone(&state.sessions[0]))
+    }
+
+    async fn is_there(&self, client: &Client) -> Result<bool> {
+        let row = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&qualified(&self.options)]).await.map_err(|cause| self.place.error(cause))?;
+        ledger::get(&self.place, &row, 0)
+    }
+
+    /// The rows in the table, where all of them are ours to count. With retention, rows that are gone are not lost.
+    async fn rows_now(&self, client: &Client) -> Result<Option<u64>> {
+        if self.options.mode != Mode::Append || self.options.retention.is_some() || !self.is_there(client).await? {
+            return Ok(None);
+        }
+        let row = client.query_one(&format!("SELECT count(*) FROM {}", qualified(&self.options)), &[]).await.map_err(|cause| self.place.error(cause))?;
+        Ok(Some(ledger::get::<i64>(&self.place, &row, 0)? as u64))
     }
 
     async fn claim_now(&self, state: &mut State, generation: Generation) -> Result<Epoch> {
@@ -213,18 +228,16 @@ impl Target for PostgresTarget {
         self.runtime.block_on(async {
             let client = connect(&self.options, &self.place, &self.writer.pipeline, &self.runtime).await?;
             if !ledger::there(&client, &self.place).await? {
-                return Ok(History { complete: true, ..History::default() });
+                return Ok(History { complete: true, rows_now: self.rows_now(&client).await?, ..History::default() });
             }
             // One snapshot, so that lines that are being added up are seen once.
             client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(|cause| self.place.error(cause))?;
             let epochs = ledger::history(&client, &self.place, &self.writer).await?;
             let folded = ledger::totals(&client, &self.place, &self.writer).await?;
-            let mut rows_now = None;
-            // With retention, rows that are gone are not lost.
-            if self.options.mode == Mode::Append && self.options.retention.is_none() && !epochs.is_empty() {
-                let row = client.query_one(&format!("SELECT count(*) FROM {}", qualified(&self.options)), &[]).await.map_err(|cause| self.place.error(cause))?;
-                rows_now = Some(ledger::get::<i64>(&self.place, &row, 0)? as u64);
+            if (!epochs.is_empty() || folded.epochs > 0) && !self.is_there(&client).await? {
+                return Err(gone(&self.place));
             }
+            let rows_now = self.rows_now(&client).await?;
             Ok(History { epochs, complete: true, rows_now, folded })
         })
     }

@@ -36,7 +36,7 @@ pub fn seal<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 pub fn open<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T> {
     let damaged = |what: &str| {
         Error::corrupt("CKPT0002", format!("checkpoint file \"{path}\" is damaged: {what}"))
-            .hint("Restore this file from a backup, or move the checkpoint folder aside and start again from the sources; `watershed verify` lists every damaged file.")
+            .hint("`watershed checkpoint diagnose` lists every damaged file, and shows the ways out; many lose nothing.")
     };
     let opened: Opened = serde_json::from_slice(bytes).map_err(|e| damaged(&format!("not whole JSON ({e}; {} bytes)", bytes.len())))?;
     let found = checksum(opened.body.get().as_bytes());

@@ -18,6 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use watershed_engine::run::Live;
+use watershed_types::sql::PLANNING_STACK;
 use watershed_types::{Error, Result, Secret};
 
 use crate::access::{AlertBook, ProjectAccess};
@@ -98,7 +99,7 @@ impl Server {
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("api").enable_all().build().map_err(failed)?;
-        let queries = Builder::new_multi_thread().worker_threads(QUERY_THREADS).thread_name("query").enable_all().build().map_err(failed)?;
+        let queries = Builder::new_multi_thread().worker_threads(QUERY_THREADS).thread_name("query").thread_stack_size(PLANNING_STACK).enable_all().build().map_err(failed)?;
         let door = door(address, &options)?;
         let tables = parts.figures.topology.tables.iter().map(|table| table.name.clone()).collect::<Vec<_>>();
         let hub = Arc::new(Hub::new(tables.into_iter()));

@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use datafusion::sql::sqlparser::ast::{Expr, Query, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Query, Value, Visit, VisitMut, Visitor, VisitorMut};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -20,10 +20,40 @@ use crate::text::{Spot, Text, lower_first};
 /// The parser's own depth: several of its levels go into one bracket.
 const RECURSION_LIMIT: usize = 100;
 
+/// `x IS DISTINCT FROM y AND z` is `(x IS DISTINCT FROM y) AND z`, as in Postgres. The parser takes all that follows as the
+/// right side; brackets, which it keeps, tell what was meant so.
+pub(crate) fn bind_distinct_from(expr: &mut Expr) {
+    fn onto_the_first(left: Box<Expr>, right: Expr, is: fn(Box<Expr>, Box<Expr>) -> Expr) -> Expr {
+        match right {
+            Expr::BinaryOp { left: first, op: op @ (BinaryOperator::And | BinaryOperator::Or), right: rest } => {
+                Expr::BinaryOp { left: Box::new(onto_the_first(left, *first, is)), op, right: rest }
+            }
+            other => is(left, Box::new(other)),
+        }
+    }
+    let nothing = || Expr::Value(Value::Null.into());
+    *expr = match std::mem::replace(expr, nothing()) {
+        Expr::IsDistinctFrom(left, right) => onto_the_first(left, *right, Expr::IsDistinctFrom),
+        Expr::IsNotDistinctFrom(left, right) => onto_the_first(left, *right, Expr::IsNotDistinctFrom),
+        other => other,
+    };
+}
+
+struct BindDistinctFrom;
+
+impl VisitorMut for BindDistinctFrom {
+    type Break = ();
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        bind_distinct_from(expr);
+        ControlFlow::Continue(())
+    }
+}
+
 /// An expression, all of `cut`, without subqueries.
 pub(crate) fn parse_expr<'a>(text: &'a Text<'a>, cut: Cut<'a>) -> Result<Expr> {
     let spot = cut.tokens.first().map_or(cut.end, |token| text.spot(token.span));
-    let expr = parse_all(text, cut, |parser| parser.parse_expr())?;
+    let mut expr = parse_all(text, cut, |parser| parser.parse_expr())?;
+    let _always_goes_on = VisitMut::visit(&mut expr, &mut BindDistinctFrom);
     let mut finder = FindQuery;
     if Visit::visit(&expr, &mut finder).is_break() {
         return Err(spot.error(code::SUBQUERY, "a subquery cannot stand here").hint("Join what it reads in the table's query instead."));

@@ -5,7 +5,9 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SetExpr, TableAlias, TableFactor, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Ident, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, Query, Select, SetExpr, TableAlias, TableFactor, VisitMut, VisitorMut,
+};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use watershed_types::{Error, Result};
 
@@ -234,6 +236,16 @@ impl VisitorMut for Rewriter<'_, '_> {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        let joins = select.from.iter().flat_map(|from| &from.joins);
+        let of_the_right = joins.filter(|join| {
+            use JoinOperator::{FullOuter, Right, RightOuter};
+            matches!(join.join_operator, FullOuter(JoinConstraint::Using(_)) | RightOuter(JoinConstraint::Using(_)) | Right(JoinConstraint::Using(_)))
+        });
+        if let Some(join) = of_the_right.into_iter().next() {
+            // The columns would be the left side's alone, NULL where only the right one has a row.
+            let hint = "Write ON l.key = r.key, and select coalesce(l.key, r.key).";
+            return ControlFlow::Break(self.spot_of(&join.relation).error(code::QUERY, "RIGHT and FULL JOIN take no USING").hint(hint));
+        }
         if select.into.is_none() {
             return flow(self.legacy(select));
         }
@@ -263,6 +275,7 @@ impl VisitorMut for Rewriter<'_, '_> {
         {
             return ControlFlow::Break(misplaced(self.spot_of(&function.name), call));
         }
+        foreign::bind_distinct_from(expr);
         ControlFlow::Continue(())
     }
 }

@@ -100,7 +100,7 @@ impl<'a> Text<'a> {
     fn lex(&'a self) -> Result<Vec<TokenWithSpan>> {
         let lexed = guarded(|| Tokenizer::new(&PostgreSqlDialect {}, &self.file.text).tokenize_with_location());
         match lexed {
-            Some(Ok(tokens)) => Ok(tokens),
+            Some(Ok(tokens)) => Ok(tokens.into_iter().flat_map(apart).collect()),
             Some(Err(error)) => {
                 let spot = self.spot(Span::new(error.location, error.location));
                 Err(spot.error(code::TOKEN, lower_first(&error.message)).hint("Close every quote and comment that was opened."))
@@ -250,4 +250,26 @@ pub(crate) fn lower_first(message: &str) -> String {
         (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(std::iter::once(second)).chain(characters).collect(),
         _ => message.to_owned(),
     }
+}
+
+/// `>-` as `>` and `-`: in Postgres an operator ends in a sign only if it has one of `~ ! @ # % ^ & | \` ?` in it.
+fn apart(token: TokenWithSpan) -> Vec<TokenWithSpan> {
+    let Token::CustomBinaryOperator(written) = &token.token else { return vec![token] };
+    let sign = match written.chars().last() {
+        Some('-') => Token::Minus,
+        Some('+') => Token::Plus,
+        _ => return vec![token],
+    };
+    let operator = match &written[..written.len() - 1] {
+        "<" => Token::Lt,
+        "<=" => Token::LtEq,
+        ">" => Token::Gt,
+        ">=" => Token::GtEq,
+        "<>" => Token::Neq,
+        "=" => Token::Eq,
+        _ => return vec![token],
+    };
+    let Span { start, end } = token.span;
+    let between = Location::new(end.line, end.column.saturating_sub(1));
+    vec![TokenWithSpan::new(operator, Span::new(start, between)), TokenWithSpan::new(sign, Span::new(between, end))]
 }

@@ -10,6 +10,7 @@ pub mod failpoint;
 mod ids;
 mod options;
 mod secret;
+pub mod sql;
 
 pub use error::{Certainty, Error, Kind, Result};
 pub use ids::{Epoch, Generation, PartitionPosition, Positions, Reason, Zone};

@@ -17,6 +17,7 @@ use datafusion_postgres::pgwire::tokio::{TlsAcceptor, process_socket};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use watershed_types::sql::PLANNING_STACK;
 use watershed_types::{Error, Result};
 
 use crate::connection::Connections;
@@ -61,7 +62,8 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
         options.allow(address)?;
         let tls = options.tls.as_ref().map(acceptor).transpose()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).thread_name("wire").enable_all().build().map_err(failed)?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).thread_name("wire").thread_stack_size(PLANNING_STACK).enable_all().build().map_err(failed)?;
         let shared = Arc::new(Shared::new(database, options)?);
         let guard = runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;

@@ -33,6 +33,7 @@ use datafusion_postgres::pgwire::messages::extendedquery::Execute;
 use datafusion_postgres::pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 use datafusion_postgres::pgwire::messages::startup::ParameterStatus;
 use futures::{Sink, SinkExt, StreamExt, stream};
+use watershed_types::sql::{MOST_CHAINED, chained};
 
 use crate::catalog;
 use crate::connection::Connection;
@@ -72,6 +73,9 @@ fn connection<C: ClientInfo + ?Sized>(client: &C) -> Arc<Connection> {
 
 impl Service {
     fn parse(&self, sql: &str, connection: &Connection) -> PgWireResult<Vec<Statement>> {
+        if chained(sql) > MOST_CHAINED {
+            return Err(refuse("54001", format!("the statement chains more than {MOST_CHAINED} operators; write x IN (…) for many alternatives, or join a list")));
+        }
         let known = catalog::spelled_otherwise(sql, &connection.settings.lock());
         self.0.parser.parse(known.as_deref().unwrap_or(sql)).map_err(|e| {
             let text = e.to_string();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use watershed_engine::operator::{Growth, Step};
 use watershed_engine::plan::{Plan, TablePlan, describe};
 use watershed_engine::time::interval;
+use watershed_serve::mask;
 use watershed_sql::OnViolation;
 use watershed_types::{Options, Result};
 
@@ -44,7 +45,7 @@ fn grows(step: &Step) -> Option<Growth> {
 }
 
 fn options(options: &Options) -> String {
-    options.shown().map(|(key, value)| format!("{key} = '{value}'")).collect::<Vec<_>>().join(", ")
+    options.shown().map(|(key, value)| format!("{key} = '{}'", mask(key, value))).collect::<Vec<_>>().join(", ")
 }
 
 fn text(project: &Project, plan: &Plan, state: &State) -> String {

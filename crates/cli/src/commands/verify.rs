@@ -97,6 +97,13 @@ impl Checks<'_> {
             found = before.findings.clone();
             lost.clear();
             if before.absent {
+                // A loss, where tables are there that a checkpoint wrote.
+                let stored = plan.iter().flat_map(|plan| &plan.tables).filter(|table| table.stored).map(|table| table.name.as_str()).collect();
+                let left = crate::orphans::written(project, runtime.handle(), &stored)?;
+                if !left.is_empty() {
+                    let words = format!("there is no checkpoint, and the lake has tables that one wrote: {}", crate::orphans::names(&left));
+                    found.push(Finding::failed_with("checkpoint", words, "`watershed checkpoint diagnose` shows the ways out; with a backup nothing is lost."));
+                }
                 break;
             }
             found.extend(ledger::check(&before, *plan));

@@ -59,7 +59,7 @@ impl Checkpoint {
         let Some(bytes) = store.get(Paths::METADATA)? else {
             if !store.list(Paths::OFFSETS)?.is_empty() {
                 return Err(Error::corrupt("CKPT0006", format!("checkpoint file \"{}\" is missing, and epochs are there", store.describe(Paths::METADATA)))
-                    .hint("Restore it from a backup, or move the checkpoint folder aside to start again from the sources."));
+                    .hint("`watershed checkpoint diagnose` shows the ways out; many lose nothing."));
             }
             return Ok(None);
         };
@@ -127,7 +127,7 @@ impl Checkpoint {
 
     fn missing(&self, path: &str) -> Error {
         Error::corrupt("CKPT0006", format!("checkpoint file \"{}\" is missing", self.store.describe(path)))
-            .hint("Restore it from a backup, or move the checkpoint folder aside to start again from the sources.")
+            .hint("`watershed checkpoint diagnose` shows the ways out; many lose nothing.")
     }
 
     /// Prepares an epoch. `Fenced` or `Conflict` if somebody else did.
@@ -280,7 +280,7 @@ impl Checkpoint {
         let bytes = self.store.get(&file.path)?.ok_or_else(|| self.missing(&file.path))?;
         let damaged = |what: String| {
             Error::corrupt("CKPT0008", format!("checkpoint file \"{place}\" is damaged: {what}"))
-                .hint("Restore it from a backup, or move the checkpoint folder aside to start again from the sources; `watershed verify` lists every damaged file.")
+                .hint("`watershed checkpoint diagnose` lists every damaged file, and shows the ways out; many lose nothing.")
         };
         if bytes.len() as u64 != file.bytes {
             return Err(damaged(format!("it has {} bytes, recorded are {}", bytes.len(), file.bytes)));

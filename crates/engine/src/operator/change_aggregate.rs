@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::{cast, concat, concat_batches, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
@@ -277,16 +277,23 @@ impl ChangeAggregate {
     /// Merges states: those of `earlier` belong to the groups `of`, `later` to all of them in order. Both may be absent.
     fn merge(&self, groups: usize, earlier: Option<(&[ArrayRef], &[usize])>, later: Option<&[ArrayRef]>) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
         let mut accumulators = self.accumulators()?;
-        let all: Vec<usize> = (0..groups).collect();
+        // SUBTLE: in one call. Accumulators take it that a batch without a NULL has a row of every group there is by then: a group that has
+        // only NULL would become one of 0, or of the least number there is, after earlier states of other groups.
+        let of: Vec<usize> = earlier.map_or(&[][..], |(_, of)| of).iter().copied().chain(later.into_iter().flat_map(|_| 0..groups)).collect();
         let mut at = 0;
         for (accumulator, function) in accumulators.iter_mut().zip(&self.spec.functions) {
             let parts = function.state_fields()?.len();
-            if let Some((states, of)) = earlier {
-                accumulator.merge_batch(&states[at..at + parts], of, groups)?;
-            }
-            if let Some(states) = later {
-                accumulator.merge_batch(&states[at..at + parts], &all, groups)?;
-            }
+            let states = (at..at + parts)
+                .map(|part| match (earlier, later) {
+                    (Some((earlier, _)), Some(later)) => {
+                        let earlier = cast(&earlier[part], later[part].data_type())?;
+                        Ok(concat(&[earlier.as_ref(), later[part].as_ref()])?)
+                    }
+                    (Some((states, _)), None) | (None, Some(states)) => Ok(Arc::clone(&states[part])),
+                    (None, None) => Err(DataFusionError::Internal("states of nothing were merged".to_owned())),
+                })
+                .collect::<Result<Vec<ArrayRef>>>()?;
+            accumulator.merge_batch(&states, &of, groups)?;
             at += parts;
         }
         Ok(accumulators)

@@ -134,7 +134,8 @@ pub(super) fn invalid(owner: &str, message: impl std::fmt::Display) -> Error {
 impl Lowering<'_> {
     pub(super) fn physical(&self, expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         let state = self.context.state();
-        create_physical_expr(expression, schema, state.execution_props(), &Default::default()).map_err(|e| invalid(self.owner, e))
+        let expression = create_physical_expr(expression, schema, state.execution_props(), &Default::default()).map_err(|e| invalid(self.owner, e))?;
+        checked(expression).map_err(|e| invalid(self.owner, e))
     }
 
     /// Rows on which one of these fails stay behind, for an operator that evaluates them could only stop.
@@ -403,6 +404,23 @@ fn named_by_window(key: &mut Option<Vec<KeyColumn>>, kind: WindowKind, width: us
     }
 }
 
+/// The same expression, in which a sum, a difference or a product that does not fit its type fails instead of wrapping around.
+fn checked(expression: Arc<dyn PhysicalExpr>) -> datafusion::common::Result<Arc<dyn PhysicalExpr>> {
+    use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+    use datafusion::logical_expr::Operator;
+    use datafusion::physical_expr::expressions::BinaryExpr;
+    expression
+        .transform_up(|e| {
+            let Some(binary) = (e.as_ref() as &dyn std::any::Any).downcast_ref::<BinaryExpr>() else { return Ok(Transformed::no(e)) };
+            if !matches!(binary.op(), Operator::Plus | Operator::Minus | Operator::Multiply) {
+                return Ok(Transformed::no(e));
+            }
+            let strict = BinaryExpr::new(Arc::clone(binary.left()), *binary.op(), Arc::clone(binary.right())).with_fail_on_overflow(true);
+            Ok(Transformed::yes(Arc::new(strict) as Arc<dyn PhysicalExpr>))
+        })
+        .data()
+}
+
 /// False for expressions that have a value, or NULL, for every row.
 fn may_fail(expression: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> bool {
     use datafusion::logical_expr::Operator;
@@ -411,11 +429,10 @@ fn may_fail(expression: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> bool {
     let value = this.is::<Column>() || this.is::<Literal>() || this.is::<CaseExpr>() || this.is::<TryCastExpr>();
     let sure = value || this.is::<IsNullExpr>() || this.is::<IsNotNullExpr>() || this.is::<NotExpr>() || this.is::<InListExpr>() || this.is::<LikeExpr>();
     let plain = this.downcast_ref::<BinaryExpr>().is_some_and(|binary| {
-        let exact = || expression.data_type(schema).is_ok_and(|t| t.is_integer() || t.is_floating());
+        let floating = || expression.data_type(schema).is_ok_and(|t| t.is_floating());
         match binary.op() {
             Operator::And | Operator::Or | Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq => true,
-            // Whole numbers wrap around.
-            Operator::Plus | Operator::Minus | Operator::Multiply => exact(),
+            Operator::Plus | Operator::Minus | Operator::Multiply => floating(),
             _ => false,
         }
     });

@@ -184,15 +184,20 @@ impl Lowering<'_> {
         let slot = Slot::new(window.input.schema(), &[number_field()]).map_err(failed)?;
         let ordered = window.window_expr.iter().map(|e| in_order_of_arrival(e, window.input.schema())).collect::<Vec<_>>();
         let names: Vec<String> = window.window_expr.iter().map(|e| e.schema_name().to_string()).collect();
-        let node = Window::try_new(ordered.clone(), Arc::new(slot.leaf())).map_err(failed)?;
-        let mut plan = LogicalPlan::Window(node);
+        // A node for each order: one node sorts once, by what its first function asks for.
+        let mut plan = LogicalPlanBuilder::window_plan(slot.leaf(), ordered.clone()).map_err(failed)?;
+        let of_functions = ordered.iter().map(|e| {
+            let name = e.schema_name().to_string();
+            plan.schema().index_of_column_by_name(None, &name).ok_or_else(|| invalid(self.owner, format!("{name} was lost on the way")))
+        });
+        let of_functions: Vec<usize> = of_functions.collect::<Result<_>>()?;
         if let Some(predicate) = keep {
             let renamed = renamed(predicate, &window.window_expr, &ordered).map_err(failed)?;
             plan = LogicalPlan::Filter(Filter::try_new(renamed, Arc::new(plan)).map_err(failed)?);
         }
         let relation = Relation::new(plan, vec![slot], self.context.clone());
         let schema: SchemaRef = Arc::new(window.schema.as_arrow().clone());
-        let output: Vec<usize> = (0..width).chain(width + 1..=width + names.len()).collect();
+        let output: Vec<usize> = (0..width).chain(of_functions).collect();
         let kept = keep.map_or_else(String::new, |e| format!(" where {e}"));
         let words = format!("compute {}{kept}", names.join(", "));
         let earlier = format!("over {names:?}{kept} columns={:?}", columns(&lowered.schema));

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
+use watershed_types::sql::{MOST_CHAINED, chained};
 
 use crate::problem::{Answer, Problem, ProblemBody, code};
 use crate::shared::Shared;
@@ -48,6 +49,9 @@ pub async fn query(State(shared): State<Arc<Shared>>, Json(request): Json<QueryR
     let sql = request.sql.trim().trim_end_matches(';').trim_end();
     if sql.is_empty() {
         return Err(Problem::bad(code::QUERY, "there is no SQL to run").hint("Such as SELECT * FROM system.ledger."));
+    }
+    if chained(sql) > MOST_CHAINED {
+        return Err(Problem::bad(code::QUERY, format!("the statement chains more than {MOST_CHAINED} operators")).hint("Write x IN (…) for many alternatives, or join a list."));
     }
     let limits = Limits { rows: request.limit.unwrap_or(1_000).clamp(1, 10_000), offset: 0, time: Duration::from_secs(request.timeout_seconds.unwrap_or(30).clamp(1, 300)) };
     answer(&shared, sql, limits).await.map(Json)

@@ -12,7 +12,7 @@ use super::finding::Finding;
 use crate::output::{count, size};
 
 const CHECK: &str = "checkpoint";
-const RESTORE: &str = "Restore it from a backup with `watershed checkpoint restore`, or move the checkpoint folder aside to start again from the sources.";
+const RESTORE: &str = "`watershed checkpoint diagnose` shows the ways out; many lose nothing.";
 
 /// What a checkpoint holds, as far as it can be read.
 #[derive(Default)]

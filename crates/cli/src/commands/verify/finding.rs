@@ -40,6 +40,14 @@ impl Finding {
     pub fn repaired(check: &'static str, message: impl Into<String>) -> Finding {
         Finding { verdict: Verdict::Repaired, check, message: message.into(), next: None }
     }
+    /// True if it says that a target has lost an epoch.
+    pub fn says_lost(&self) -> bool {
+        self.failed() && self.message.ends_with("they are lost there")
+    }
+    /// True if it says that something could not be looked at.
+    pub fn unchecked(&self) -> bool {
+        self.message.contains(" was not checked: ")
+    }
     /// True for a discrepancy.
     pub fn failed(&self) -> bool {
         self.verdict == Verdict::Failed
@@ -81,7 +89,8 @@ pub fn report(findings: &[Finding], format: Format) -> Result<u8> {
                     text.push_str(&format!("      {next}\n"));
                 }
             }
-            text.push_str(&if failed == 0 { "\neverything agrees\n".to_owned() } else { format!("\n{}\n", count(failed, "discrepancy").replace("discrepancys", "discrepancies")) });
+            let all = if findings.iter().any(Finding::unchecked) { "\nwhat could be checked agrees\n" } else { "\neverything agrees\n" };
+            text.push_str(&if failed == 0 { all.to_owned() } else { format!("\n{}\n", count(failed, "discrepancy").replace("discrepancys", "discrepancies")) });
             print(&text)?;
         }
         Format::Json => {

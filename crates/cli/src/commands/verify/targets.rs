@@ -7,7 +7,7 @@ use watershed_engine::checkpoint::{Checkpoint, Store};
 use watershed_engine::plan::Plan;
 use watershed_engine::run::staged_files;
 use watershed_ports::{History, Target};
-use watershed_types::{Epoch, Result};
+use watershed_types::{Epoch, Kind, Result};
 
 use super::audit::Audit;
 use super::finding::Finding;
@@ -43,6 +43,9 @@ pub fn check(project: &Project, runtime: &Runtime, plan: &Plan, store: &Store, b
                 findings.extend(found);
                 lost.extend((!missing.is_empty()).then(|| Lost { sink: sink.name.clone(), epochs: missing }));
             }
+            Ok(Err(error)) if error.kind() == Kind::Corrupt => {
+                findings.push(Finding::failed_with(CHECK, error.message(), error.next_step().unwrap_or_default()));
+            }
             Ok(Err(error)) => {
                 findings.extend(behind(&sink.name, after));
                 findings.push(Finding::note(CHECK, format!("sink \"{}\" was not checked: {error}", sink.name)));
@@ -67,7 +70,9 @@ fn compare(target: &dyn Target, history: &History, checkpoint: &Checkpoint, befo
     let name = target.name();
     let (mut findings, mut lost) = (Vec::new(), BTreeMap::new());
     let newest_there = history.epochs.keys().next_back().copied().unwrap_or(history.folded.up_to);
-    let (_, prepared) = after.newest();
+    // Once more, after the target was asked: a running pipeline goes on.
+    let now_prepared = checkpoint.history().map_or(0, |history| history.last_prepared().0);
+    let prepared = after.newest().1.max(now_prepared);
     let (mut checked, mut rows, mut folded) = (0, 0, (0, 0));
     for (epoch, record) in &before.records {
         let Some(receipt) = record.sinks.get(name).filter(|receipt| !receipt.spooled) else { continue };
@@ -130,6 +135,22 @@ fn compare(target: &dyn Target, history: &History, checkpoint: &Checkpoint, befo
         ));
     }
     let put: u64 = history.epochs.values().sum::<u64>() + sums.rows;
+    let missing: u64 = lost.keys().filter_map(|epoch| before.records.get(epoch)?.sinks.get(name)).map(|receipt| receipt.rows - receipt.refused).sum();
+    if let Some(now) = history.rows_now.filter(|now| missing > 0 && *now >= put + missing) {
+        // Given back, they would be there twice.
+        findings.retain(|finding| !finding.says_lost());
+        findings.push(Finding::failed_with(
+            CHECK,
+            format!(
+                "the target of sink \"{name}\" does not know {} of the commit records, with {}, and its table holds {} more than it accounts for: the rows seem to be there, and only their lines in watershed.epochs are gone",
+                count(lost.len() as u64, "epoch"),
+                count(missing, "row"),
+                thousands(now - put)
+            ),
+            "Restore watershed.epochs from a backup. If the rows are somebody else's, delete those first; then `watershed verify --repair` gives the epochs back.",
+        ));
+        return (findings, BTreeMap::new());
+    }
     if let Some(now) = history.rows_now.filter(|_| history.complete) {
         if now < put {
             let next = "Somebody deleted rows there, and kept the lines of their epochs in watershed.epochs, so that nobody can say which are gone. Restore the target from a backup, or \
