@@ -67,6 +67,6 @@ pub fn refuse(project: &Project, runtime: &Handle, store: &Store, named: &BTreeS
             store.describe("")
         ),
     )
-    .hint("`watershed checkpoint diagnose` shows the ways out: a backup, fresh tables, or these tables as they are.")
+    .hint("`watershed checkpoint diagnose` shows the ways out: a backup, or fresh tables beside these.")
     .definite())
 }

@@ -201,8 +201,6 @@ impl Doctor<'_> {
         }
         let fresh = self.fresh();
         self.found.ways.extend(fresh);
-        let adopt = self.adopt()?;
-        self.found.ways.push(adopt);
         Ok(())
     }
 
@@ -632,25 +630,6 @@ impl Doctor<'_> {
             exact: true,
             acts,
         }))
-    }
-
-    /// A new checkpoint over the tables there are.
-    fn adopt(&self) -> Result<Way> {
-        let metadata = Metadata {
-            format: FORMAT,
-            id: uuid::Uuid::new_v4().to_string(),
-            pipeline: self.project.name(),
-            key_groups: self.project.settings.engine.key_groups,
-            created_at: chrono::Utc::now().timestamp_micros(),
-        };
-        Ok(Way {
-            name: "adopt",
-            does: "begins a new checkpoint and leaves the tables as they are; the sources are read from their beginning".to_owned(),
-            loses: "the ledger of what came before, open windows, keys seen, and which quarantined rows were replayed".to_owned(),
-            repeats: "every record that the sources still have is read again: a table with a key overwrites the rows it has, any other holds them twice; the same is true of outside sinks".to_owned(),
-            exact: false,
-            acts: vec![Act::Write(Paths::METADATA.to_owned(), seal(&metadata)?)],
-        })
     }
 
     /// Everything anew.

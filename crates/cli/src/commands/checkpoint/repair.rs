@@ -55,7 +55,7 @@ pub fn repair(project: &Project, runtime: &Runtime, store: &Store, backup: Optio
         apply(project, runtime, store, backup, &aside, act)?;
     }
     print(&format!("{} done; what was there is kept at \"{}\"\n\n", count(way.acts.len() as u64, "step"), aside.describe()))?;
-    if matches!(way.name, "fresh" | "adopt") {
+    if way.name == "fresh" {
         return Ok(0);
     }
     let again = diagnose(project, runtime, store, None)?;
