@@ -184,8 +184,10 @@ impl Lowering<'_> {
         let slot = Slot::new(window.input.schema(), &[number_field()]).map_err(failed)?;
         let ordered = window.window_expr.iter().map(|e| in_order_of_arrival(e, window.input.schema())).collect::<Vec<_>>();
         let names: Vec<String> = window.window_expr.iter().map(|e| e.schema_name().to_string()).collect();
-        // A node for each order: one node sorts once, by what its first function asks for.
-        let mut plan = LogicalPlanBuilder::window_plan(slot.leaf(), ordered.clone()).map_err(failed)?;
+        let mut plan = slot.leaf();
+        for functions in by_order(&ordered) {
+            plan = LogicalPlan::Window(Window::try_new(functions, Arc::new(plan)).map_err(failed)?);
+        }
         let of_functions = ordered.iter().map(|e| {
             let name = e.schema_name().to_string();
             plan.schema().index_of_column_by_name(None, &name).ok_or_else(|| invalid(self.owner, format!("{name} was lost on the way")))
@@ -734,6 +736,27 @@ pub(super) fn interval_micros(value: &ScalarValue) -> Option<i64> {
         ScalarValue::DurationNanosecond(Some(nanos)) => Some(nanos / 1_000),
         _ => None,
     }
+}
+
+/// Functions of one order together, the finest order first: a node sorts once, by what its first function asks for, and a coarser order
+/// finds its rows sorted.
+fn by_order(functions: &[Expr]) -> Vec<Vec<Expr>> {
+    fn order(expression: &Expr) -> Option<(&[Expr], &[Sort])> {
+        match expression {
+            Expr::Alias(alias) => order(&alias.expr),
+            Expr::WindowFunction(function) => Some((&function.params.partition_by, &function.params.order_by)),
+            _ => None,
+        }
+    }
+    let mut groups: Vec<Vec<Expr>> = Vec::new();
+    for function in functions {
+        match groups.iter_mut().find(|group| order(&group[0]) == order(function)) {
+            Some(group) => group.push(function.clone()),
+            None => groups.push(vec![function.clone()]),
+        }
+    }
+    groups.sort_by_key(|group| std::cmp::Reverse(order(&group[0]).map_or(0, |(keys, order)| keys.len() + order.len())));
+    groups
 }
 
 /// Within ties rows stand in the order of their arrival, where the function tells rows of a tie apart.
