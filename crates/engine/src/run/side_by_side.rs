@@ -70,6 +70,7 @@ impl SideBySide<'_> {
         // A place that is named "after the first" has to be one where no other has begun.
         let at_a_time = if is_armed("after_first_sink") { 1 } else { AT_A_TIME.min(parts.len()) };
         let failed = Arc::new(AtomicBool::new(false));
+        let any_done = AtomicBool::new(false);
         self.patience = self.patience.unless(Arc::clone(&failed));
         let mut finished: Vec<Option<Finished>> = parts.iter().map(|_| None).collect();
         let mut first_failure: Option<Error> = None;
@@ -82,7 +83,7 @@ impl SideBySide<'_> {
         let this = &self;
         std::thread::scope(|scope| {
             for _ in 0..at_a_time {
-                let (queue, answer, failed) = (queue.clone(), answer.clone(), &failed);
+                let (queue, answer, failed, any_done) = (queue.clone(), answer.clone(), &failed, &any_done);
                 scope.spawn(move || {
                     for (index, part) in queue {
                         if failed.load(Ordering::SeqCst) {
@@ -90,18 +91,19 @@ impl SideBySide<'_> {
                         }
                         let done = this.commit_one(part);
                         failed.fetch_or(done.is_err(), Ordering::SeqCst);
+                        // Here, where this thread has begun no other.
+                        if done.is_ok() && !any_done.swap(true, Ordering::SeqCst) {
+                            reach("after_first_sink");
+                        }
                         let _ = answer.send((index, done));
                     }
                 });
             }
             drop(answer);
-            for (number, (index, done)) in answers.into_iter().enumerate() {
+            for (index, done) in answers {
                 match done {
                     Ok(done) => finished[index] = Some(done),
                     Err(error) => first_failure = first_failure.take().or(Some(error)),
-                }
-                if number == 0 && first_failure.is_none() {
-                    reach("after_first_sink");
                 }
             }
         });
