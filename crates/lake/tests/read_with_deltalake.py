@@ -4,6 +4,7 @@ Usage: python read_with_deltalake.py PATH [EXPECTED_ROWS]
 Exit code 1 if the row count is another one.
 """
 
+import os
 import sys
 
 from deltalake import DeltaTable
@@ -26,4 +27,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    # Arrow's native threads sometimes abort the interpreter on its way out, after everything was read and said
+    # (apache/arrow#34314).
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
