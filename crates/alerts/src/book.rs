@@ -207,6 +207,9 @@ impl Book {
         if let Some(rule) = &scope.rule {
             self.find_rule(rule)?;
         }
+        if lasting.is_zero() {
+            return Err(Error::invalid("ALR0011", "the silence would be over before it begins").hint("Say how long, such as 1h."));
+        }
         let at = now();
         let id = uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect();
         let until = at.saturating_add(i64::try_from(lasting.as_micros()).unwrap_or(i64::MAX));

@@ -31,7 +31,7 @@ pub struct Default {
 }
 
 /// All of them, the worst first.
-pub const DEFAULTS: [Default; 16] = [
+pub const DEFAULTS: [Default; 17] = [
     Default {
         name: "stopped",
         severity: Severity::P0,
@@ -168,6 +168,15 @@ pub const DEFAULTS: [Default; 16] = [
         summary: "the share of NULL in {{table}}.{{column}} has risen by {{value}}",
     },
     Default {
+        name: "rule-failing",
+        severity: Severity::P2,
+        when: "increase(watershed_alert_rule_errors_total[10m]) > THRESHOLD",
+        threshold: Some(2.0),
+        unit: "looks in ten minutes",
+        hold: 0,
+        summary: "rule {{rule}} could not be looked at {{value}} times: it would not fire",
+    },
+    Default {
         name: "skew",
         severity: Severity::P3,
         when: "watershed_source_partition_skewed == 1",
@@ -211,6 +220,15 @@ fn rule(default: &Default, change: &Change, keep: Duration) -> Result<Rule> {
     let owner = format!("default rule \"{}\"", default.name);
     if change.threshold.is_some() && default.threshold.is_none() {
         return Err(Error::invalid("ALR0003", format!("{owner} has no threshold")).hint("Turn it off with enabled = false, and write a rule of your own in [[alerts.rules]]."));
+    }
+    if let Some(threshold) = change.threshold {
+        // A share is never above one, so such a rule would never fire, or always.
+        let most = if default.unit.starts_with("of ") { 1.0 } else { f64::INFINITY };
+        if !threshold.is_finite() || threshold < 0.0 || threshold > most {
+            let wanted = if most.is_finite() { "a share, from 0 to 1" } else { "a number from 0 on" };
+            let hint = format!("Its threshold counts {}: write {wanted}. Without a threshold it is {}.", default.unit, default.threshold.unwrap_or_default());
+            return Err(Error::invalid("ALR0003", format!("{owner} cannot have the threshold {threshold}")).hint(hint));
+        }
     }
     let severity = match &change.severity {
         Some(text) => Severity::read(text).ok_or_else(|| crate::plan::no_severity(&owner, text))?,

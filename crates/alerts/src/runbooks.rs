@@ -19,6 +19,7 @@ pages![
     "quarantine-rate",
     "records-lost",
     "sink-down",
+    "rule-failing",
     "skew",
     "slow-epochs",
     "state-growth",

@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use watershed_alerts::rule::Look;
 use watershed_alerts::{Book, Options, Pauses, Plan, Service};
 use watershed_engine::run::{SharedStatus, Status};
 use watershed_types::{Error, Result};
@@ -49,7 +50,13 @@ pub struct Observers {
 
 /// The rules and routes of a project.
 pub fn plan(project: &Project) -> Result<Plan> {
-    Plan::new(&project.settings.alerts, &|name| std::env::var(name).ok())
+    let plan = Plan::new(&project.settings.alerts, &|name| std::env::var(name).ok())?;
+    for rule in &plan.rules {
+        if let Look::Query { sql, .. } = &rule.look {
+            ask::check(project, &rule.name, sql)?;
+        }
+    }
+    Ok(plan)
 }
 
 impl Observers {

@@ -32,17 +32,36 @@ pub fn id_of(app_id: &str) -> Option<&str> {
 pub fn written(project: &Project, runtime: &Handle, named: &BTreeSet<&str>) -> Result<Vec<Orphan>> {
     let mut found = Vec::new();
     for table in system::existing_tables(project, runtime)? {
-        if table.folder == "system" || !named.contains(table.name.as_str()) {
-            continue;
-        }
-        let writers = runtime.block_on(watershed_lake::writers(&table.location, &storage_options()))?;
-        let ids: BTreeSet<String> = writers.iter().filter_map(|app| id_of(app)).map(str::to_owned).collect();
-        if !ids.is_empty() {
-            found.push(Orphan { table: table.name, ids });
+        if table.folder != "system" && named.contains(table.name.as_str()) {
+            found.extend(orphan(table, runtime)?);
         }
     }
     found.sort_by(|a, b| a.table.cmp(&b.table));
     Ok(found)
+}
+
+/// For commands that find no checkpoint: the error to tell, if one is lost; `None` if the project has not run. Not to be called
+/// from a worker thread of `runtime`.
+pub fn lost(project: &Project, runtime: &Handle, store: &Store) -> Result<Option<Error>> {
+    let mut found = Vec::new();
+    for table in system::existing_tables(project, runtime)?.into_iter().filter(|table| table.folder != "system") {
+        found.extend(orphan(table, runtime)?);
+    }
+    found.sort_by(|a, b| a.table.cmp(&b.table));
+    Ok((!found.is_empty()).then(|| no_checkpoint(store, &found, "")))
+}
+
+fn no_checkpoint(store: &Store, found: &[Orphan], besides: &str) -> Error {
+    let tables = names(found);
+    Error::invalid("CLI0131", format!("there is no checkpoint at \"{}\", and the lake has tables that one wrote: {tables}{besides}", store.describe("")))
+        .hint("`watershed checkpoint diagnose` shows the ways out: a backup, or fresh tables beside these.")
+        .definite()
+}
+
+fn orphan(table: watershed_lake::ExistingTable, runtime: &Handle) -> Result<Option<Orphan>> {
+    let writers = runtime.block_on(watershed_lake::writers(&table.location, &storage_options()))?;
+    let ids: BTreeSet<String> = writers.iter().filter_map(|app| id_of(app)).map(str::to_owned).collect();
+    Ok((!ids.is_empty()).then_some(Orphan { table: table.name, ids }))
 }
 
 /// Their names, for a sentence.
@@ -59,14 +78,5 @@ pub fn refuse(project: &Project, runtime: &Handle, store: &Store, named: &BTreeS
     if found.is_empty() {
         return Ok(());
     }
-    let tables = names(&found);
-    Err(Error::invalid(
-        "CLI0131",
-        format!(
-            "there is no checkpoint at \"{}\", and the lake has tables that one wrote: {tables}; starting would take all input again, into tables that have it",
-            store.describe("")
-        ),
-    )
-    .hint("`watershed checkpoint diagnose` shows the ways out: a backup, or fresh tables beside these.")
-    .definite())
+    Err(no_checkpoint(store, &found, "; starting would take all input again, into tables that have it"))
 }

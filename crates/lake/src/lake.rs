@@ -171,6 +171,16 @@ impl Lake {
         Ok(Some(Arc::new(LakeTable::new(self.clone(), Arc::new(shared), String::new(), None, head))))
     }
 
+    /// What [`Lake::table`] would do with a table that is there, without doing it: the columns it would add. `None` if there is no
+    /// such table. Errors: `LAKE0003` if the query does not fit it.
+    pub fn fits(&self, folder: &str, name: &str, schema: SchemaRef, partitioned_by: &[String]) -> Result<Option<Vec<String>>> {
+        let columns = Columns::new(name, schema, partitioned_by)?;
+        let place = Place::open(self.table_url(folder, name)?, &self.options.storage)?;
+        let Some(head) = self.runtime.block_on(Head::load(name, &place, ""))? else { return Ok(None) };
+        let missing = columns.missing_in(name, &head.schema, head.partition_columns())?;
+        Ok(Some(missing.iter().map(|field| field.name().clone()).collect()))
+    }
+
     /// The tables under the root, by folder and name.
     pub fn existing_tables(&self) -> Result<Vec<ExistingTable>> {
         let failed = |cause: object_store::Error| error::location(self.root.as_str(), cause);

@@ -172,9 +172,11 @@ fn line(place: &str) -> Option<u64> {
 /// The table is not there, and the server knows epochs that were put in it.
 pub(crate) fn gone(place: &Place) -> Error {
     let Place { sink, table, server } = place;
-    Error::corrupt("PG0036", format!("sink \"{sink}\": table \"{table}\" at \"{server}\" is gone, and watershed.epochs has the epochs that were put there")).hint(
-        "Restore the table from a backup. Or delete the sink's lines in watershed.epochs and run `watershed verify --repair`, which gives back the epochs that are still kept.",
-    )
+    Error::corrupt("PG0036", format!("sink \"{sink}\": table \"{table}\" at \"{server}\" is gone, and watershed.epochs has the epochs that were put there"))
+        .hint(
+            "Restore the table from a backup. Or delete the sink's lines in watershed.epochs and run `watershed verify --repair`, which gives back the epochs that are still kept.",
+        )
+        .definite()
 }
 
 pub(crate) fn bad_option(sink: &str, message: impl std::fmt::Display, hint: &str) -> Error {
@@ -192,6 +194,12 @@ pub(crate) fn unreachable(place: &Place, cause: &tokio_postgres::Error) -> Error
         Some("3D000") => Error::invalid("PG0002", format!("sink \"{sink}\": there is no database at \"{server}\"")).hint("Create it, or correct the url.").definite(),
         _ => {
             let words = cause.source().map_or_else(|| cause.to_string(), ToString::to_string);
+            // The client says it in words alone.
+            if words.contains("does not support TLS") {
+                return Error::invalid("PG0002", format!("sink \"{sink}\": \"{server}\" does not speak TLS, and the url asks for it"))
+                    .hint("Turn TLS on there (ssl = on), or write sslmode=disable for a connection that anybody between can read.")
+                    .definite();
+            }
             absent(place).caused_by(ServerWords(words))
         }
     }

@@ -106,9 +106,14 @@ impl PostgresTarget {
         // Fenced first: an older run changes no table.
         let claim = unlike_any_other();
         ledger::claim(&client, &self.place, &self.writer, generation, &claim).await?;
+        let last = ledger::last_epoch(&client, &self.place, &self.writer).await?;
+        // An empty table in its place would be taken for the whole one.
+        if last > Epoch::ZERO && !self.is_there(&client).await? {
+            return Err(gone(&self.place));
+        }
         table::prepare(&client, &self.place, &self.options, &self.columns, &self.ddl).await?;
         state.claim = Some(claim);
-        ledger::last_epoch(&client, &self.place, &self.writer).await
+        Ok(last)
     }
 
     async fn deliver_now(&self, state: &mut State, epoch: Epoch, generation: Generation, rows: &mut Rows<'_>) -> Result<Delivered> {

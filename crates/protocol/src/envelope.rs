@@ -32,12 +32,15 @@ pub fn seal<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The error for a file that cannot be used.
+pub fn damaged(path: &str, what: &str) -> Error {
+    Error::corrupt("CKPT0002", format!("checkpoint file \"{path}\" is damaged: {what}"))
+        .hint("`watershed checkpoint diagnose` lists every damaged file, and shows the ways out; many lose nothing.")
+}
+
 /// Reads a value back; `path` is named in errors. A wrong checksum, a truncated file and a foreign file are all `Corrupt`.
 pub fn open<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T> {
-    let damaged = |what: &str| {
-        Error::corrupt("CKPT0002", format!("checkpoint file \"{path}\" is damaged: {what}"))
-            .hint("`watershed checkpoint diagnose` lists every damaged file, and shows the ways out; many lose nothing.")
-    };
+    let damaged = |what: &str| damaged(path, what);
     let opened: Opened = serde_json::from_slice(bytes).map_err(|e| damaged(&format!("not whole JSON ({e}; {} bytes)", bytes.len())))?;
     let found = checksum(opened.body.get().as_bytes());
     if found != opened.checksum {

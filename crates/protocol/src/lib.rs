@@ -19,7 +19,7 @@ mod manifest;
 mod paths;
 mod recovery;
 
-pub use envelope::{checksum, open, seal};
+pub use envelope::{checksum, damaged, open, seal};
 pub use lateness::Lateness;
 pub use ledger::{Account, LedgerRow};
 pub use manifest::{Claim, CommitRecord, DeliveryRecord, FORMAT, Kept, Manifest, Metadata, OperatorState, Replayed, SinkReceipt, SourceProgress, StateFile, TickRecord};

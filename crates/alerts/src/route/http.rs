@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, StatusCode};
 use object_store::ClientOptions;
-use object_store::client::{HttpClient, HttpConnector, HttpRequestBody, ReqwestConnector};
+use object_store::client::{HttpClient, HttpConnector, HttpErrorKind, HttpRequestBody, ReqwestConnector};
 use watershed_types::{Error, Result, Secret};
 
 use super::{Again, Refused, without};
@@ -54,13 +54,14 @@ impl Client {
 
     /// Sends a request; anything but 2xx is refused.
     pub fn post(&self, route: &str, kind: &str, post: Post<'_>) -> std::result::Result<(), Refused> {
-        let unreachable = |words: &str, cause: Option<Box<dyn std::error::Error + Send + Sync>>| {
-            let error = Error::unavailable("ALR0008", format!("route \"{route}\": {kind} {words}")).indefinite();
+        let unreachable = |words: &str, sent: bool, cause: Option<Box<dyn std::error::Error + Send + Sync>>| {
+            let error = Error::unavailable("ALR0008", format!("route \"{route}\": {kind} {words}"));
+            let error = if sent { error.indefinite() } else { error.definite() };
             let error = error.hint("The message waits in .watershed/alerts/outbox and is sent again; receivers know it by its dedup key.");
             Refused { error: if let Some(cause) = cause { error.caused_by(without(&chain(cause.as_ref()), &post.secrets)) } else { error }, again: Again::Later(None) }
         };
         let request = Request::builder().method(Method::POST).uri(post.url.expose()).header(hyper::header::CONTENT_TYPE, post.content_type);
-        let mut request = request.body(HttpRequestBody::from(Bytes::from(post.body))).map_err(|e| unreachable("cannot be asked", Some(e.into())))?;
+        let mut request = request.body(HttpRequestBody::from(Bytes::from(post.body))).map_err(|e| unreachable("cannot be asked", false, Some(e.into())))?;
         request.headers_mut().extend(post.headers);
         let answered = self.runtime.block_on(async {
             let response = self.client.execute(request).await?;
@@ -69,7 +70,7 @@ impl Client {
             let said = Limited::new(body, ANSWER_BYTES).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
             Ok::<_, object_store::client::HttpError>((parts.status, parts.headers, said))
         });
-        let (status, headers, said) = answered.map_err(|e| unreachable("does not answer", Some(Box::new(e))))?;
+        let (status, headers, said) = answered.map_err(|e| unreachable("does not answer", e.kind() != HttpErrorKind::Connect, Some(Box::new(e))))?;
         if status.is_success() {
             return Ok(());
         }

@@ -255,6 +255,10 @@ fn symptoms() -> Vec<(&'static str, Makes, Makes)> {
             rates("watershed_ledger_rows_total{table=\"t\",source=\"s\",fate=\"duplicate\"}", 400, 50, "watershed_ledger_rows_total{table=\"t\",source=\"s\",fate=\"read\"}"),
         ),
         row("null-rate", (make(nulls(false)), make(nulls(true)))),
+        row(
+            "rule-failing",
+            (make(|n| format!("watershed_alert_rule_errors_total{{rule=\"mine\"}} {}", n / 6)), make(|_| "watershed_alert_rule_errors_total{rule=\"mine\"} 3".to_owned())),
+        ),
         row("skew", gauge("watershed_source_partition_skewed{source=\"s\",partition=\"1\"} 1", "watershed_source_partition_skewed{source=\"s\",partition=\"1\"} 0")),
     ]
 }

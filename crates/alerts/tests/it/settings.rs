@@ -15,6 +15,14 @@ fn refused(toml: &str) -> String {
 fn what_is_wrong_is_named_with_the_next_step() {
     let table = [
         ("[default.lag-growin]\nthreshold = 5", "ALR0003: there is no default rule \"lag-growin\" · Did you mean [alerts.default.lag-growing]?"),
+        (
+            "[default.quarantine-rate]\nthreshold = 5",
+            "ALR0003: default rule \"quarantine-rate\" cannot have the threshold 5 · Its threshold counts of the records read: write a share, from 0 to 1. Without a threshold it is 0.01.",
+        ),
+        (
+            "[default.lag-growing]\nthreshold = -1",
+            "ALR0003: default rule \"lag-growing\" cannot have the threshold -1 · Its threshold counts records: write a number from 0 on. Without a threshold it is 100000.",
+        ),
         ("[default.skew]\nthreshold = 5", "ALR0003: default rule \"skew\" has no threshold · Turn it off with enabled = false, and write a rule of your own in [[alerts.rules]]."),
         (
             "[[rules]]\nname = \"skew\"\nwhen = \"lag > 1\"",

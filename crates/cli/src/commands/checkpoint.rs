@@ -14,6 +14,7 @@ use watershed_types::{Error, Result};
 use super::verify::{audit, report};
 use crate::arguments::{CheckpointAction, CheckpointArguments};
 use crate::backups;
+use crate::orphans;
 use crate::project::Project;
 use crate::session::runtime;
 use crate::system::open_store;
@@ -23,11 +24,12 @@ pub fn run(arguments: CheckpointArguments) -> Result<u8> {
     let project = Project::open(&arguments.project.project)?;
     let runtime = runtime()?;
     let store = open_store(&project, runtime.handle())?;
-    let there = || {
-        Checkpoint::open(store.clone())?.ok_or_else(|| {
+    let there = || match Checkpoint::open(store.clone())? {
+        Some(checkpoint) => Ok(checkpoint),
+        None => Err(orphans::lost(&project, runtime.handle(), &store)?.unwrap_or_else(|| {
             Error::invalid("CLI0070", format!("there is no checkpoint at \"{}\"", store.describe("")))
                 .hint("The project has not run yet: start it with `watershed run --once` or `watershed up`.")
-        })
+        })),
     };
     match arguments.action {
         CheckpointAction::List => show::list(&there()?, arguments.format)?,

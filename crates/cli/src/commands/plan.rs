@@ -3,8 +3,10 @@
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 use watershed_engine::operator::{Growth, Step};
 use watershed_engine::plan::{Plan, TablePlan, describe};
 use watershed_engine::time::interval;
@@ -12,13 +14,14 @@ use watershed_serve::mask;
 use watershed_sql::OnViolation;
 use watershed_types::{Options, Result};
 
+use crate::adapters::open_lake;
 use crate::arguments::{Format, PlanArguments};
 use crate::output::{print, print_json};
 use crate::project::Project;
 use crate::session::{plan, runtime};
 use crate::system;
 
-use state::State;
+use state::{State, Stored};
 
 /// Runs the command.
 pub fn run(arguments: PlanArguments) -> Result<u8> {
@@ -26,17 +29,40 @@ pub fn run(arguments: PlanArguments) -> Result<u8> {
     let runtime = runtime()?;
     let plan = plan(&project, &runtime)?;
     let checkpoint = system::open_checkpoint(&project, runtime.handle())?;
-    let tables = match &checkpoint {
+    let tables: BTreeSet<String> = match &checkpoint {
         Some(_) => system::existing_tables(&project, runtime.handle())?.into_iter().map(|table| table.name).collect(),
         None => BTreeSet::new(),
     };
-    let state = State::of(&plan, checkpoint.as_ref(), tables, &arguments.rate, project.settings.engine.memory)?;
+    let stored = stored(&project, &runtime, &plan, &tables)?;
+    let state = State::of(&plan, checkpoint.as_ref(), tables, stored, &arguments.rate, project.settings.engine.memory)?;
     if arguments.format == Format::Table {
         print(&text(&project, &plan, &state))?;
     } else {
         print_json(&as_json(&project, &plan, &state))?;
     }
     Ok(0)
+}
+
+/// What a start would do with the tables that are there.
+fn stored(project: &Project, runtime: &Runtime, plan: &Plan, tables: &BTreeSet<String>) -> Result<BTreeMap<String, Stored>> {
+    let mut found = BTreeMap::new();
+    if tables.is_empty() {
+        return Ok(found);
+    }
+    let lake = open_lake(project, runtime.handle())?;
+    for table in plan.tables.iter().filter(|table| table.stored && tables.contains(&table.name)) {
+        match lake.fits(table.zone.as_str(), &table.name, Arc::clone(&table.schema), &table.partitioned_by) {
+            Ok(None) => {}
+            Ok(Some(columns)) => {
+                found.insert(table.name.clone(), Stored::Fits { new: columns });
+            }
+            Err(error) if error.code() == "LAKE0003" => {
+                found.insert(table.name.clone(), Stored::Unfit { why: error.message().to_owned(), hint: error.next_step().unwrap_or_default().to_owned() });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }
 
 /// If the state of a step grows for ever: with what, and what would bound it.
@@ -96,6 +122,9 @@ fn text(project: &Project, plan: &Plan, state: &State) -> String {
         }
         if table.stored {
             text.push_str(&format!("  └─ write to the lake, {}/{}\n", table.zone.as_str(), table.name));
+            for line in state.stored(&table.name).into_iter().flat_map(Stored::lines) {
+                text.push_str(&format!("       {line}\n"));
+            }
         }
         for sink in plan.sinks.iter().filter(|s| plan.tables[s.table].name == table.name) {
             text.push_str(&format!("  └─ sink {} · {} {}\n", sink.name, sink.connector, options(&sink.options)));
@@ -144,6 +173,7 @@ fn table_json(plan: &Plan, number: usize, state: &State) -> Value {
     json!({
         "name": table.name, "zone": table.zone.as_str(), "reads": reads(plan, table), "partitioned_by": table.partitioned_by,
         "columns": describe::columns(&table.schema), "steps": steps, "rules": rules, "not_in_it": state.past(plan, number),
+        "stored": state.stored(&table.name).map(Stored::json),
     })
 }
 

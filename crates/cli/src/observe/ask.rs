@@ -6,6 +6,9 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::sqlparser::ast::Statement;
 use tokio::runtime::Runtime;
 use watershed_alerts::evaluator::Cell;
 use watershed_alerts::{Ask, Rows};
@@ -58,6 +61,21 @@ impl Ask for ProjectAsk {
             rows.extend((0..batch.num_rows()).take(ROWS - rows.len()).map(|row| cells.iter().map(|column| column[row].clone()).collect()));
         }
         Ok(Rows { columns, rows })
+    }
+}
+
+/// Refuses what is not one query that reads. Whether its tables are there is seen when it is asked: they may come later.
+/// Errors: `ALR0003`.
+pub fn check(project: &Project, rule: &str, sql: &str) -> Result<()> {
+    let wrong = |words: String| {
+        Error::invalid("ALR0003", format!("rule \"{rule}\": {words}")).hint("Write one SELECT that `watershed query` answers. In TOML, '…' takes text that has double quotes.")
+    };
+    let state = SessionContext::new_with_config(system::session_config(project)?).state();
+    let dialect = state.config().options().sql_parser.dialect;
+    let statement = state.sql_to_statement(sql.trim().trim_end_matches(';'), &dialect);
+    match statement.map_err(|error| wrong(format!("its sql cannot be read: {}", error.strip_backtrace())))? {
+        Parsed::Statement(statement) if matches!(*statement, Statement::Query(_)) => Ok(()),
+        _ => Err(wrong("its sql is not a query".to_owned())),
     }
 }
 

@@ -150,3 +150,21 @@ fn state_is_estimated_from_rates_that_are_given_or_measured() {
     let (holds, bound) = (dedup["measured"]["rows_at_most"].as_f64().expect("rows"), dedup["estimate"]["entries"].as_f64().expect("an estimate"));
     assert!((600.0..=3_000.0).contains(&holds) && (1_150.0..1_300.0).contains(&bound), "{holds} {bound}");
 }
+
+#[test]
+fn plan_says_what_a_start_would_do_with_the_tables_that_are_there() {
+    let tables = |columns: &str| format!("CREATE TABLE plain AS SELECT {columns} FROM s;");
+    let project = project(&tables("id, x"));
+    change(&project, &tables("id, x, k, x + 1 AS more"));
+    let said = project.run(&["plan"]).ok().stdout;
+    assert!(said.contains("it gets new columns k, more: NULL in the rows that are there"), "{said}");
+
+    change(&project, &tables("id, CAST(x AS VARCHAR) AS x"));
+    let said = project.run(&["plan"]).ok().stdout;
+    for part in ["refused: table \"plain\" exists and does not fit the query: column \"x\" is long and the query makes it string", "refuses to start"] {
+        assert!(said.contains(part), "{part:?} in\n{said}");
+    }
+    let told = plan(&project, &[]);
+    assert_eq!(told["tables"][0]["stored"]["fits"], Value::Bool(false), "{told:#}");
+    project.once().refused(&["LAKE0003", "column \"x\" is long and the query makes it string"]);
+}

@@ -90,6 +90,12 @@ fn gone(file: &PathBuf) {
     fs::remove_file(file).expect("the damage");
 }
 
+/// What cannot be read at all: a disk gives no byte of it, or it is no file.
+fn unreadable(file: &PathBuf) {
+    fs::remove_file(file).expect("the damage");
+    fs::create_dir(file).expect("the damage");
+}
+
 type Damage = fn(&PathBuf);
 
 #[test]
@@ -100,13 +106,13 @@ fn every_damaged_file_is_named_and_repaired_without_loss() {
     assert_eq!(patient.diagnose(&[])["healthy"], true);
     let top = |name: &str| patient.project.path(&format!(".watershed/checkpoints/{name}"));
     let cases: Vec<(PathBuf, &[Damage], &str)> = vec![
-        (top("metadata.json"), &[cut, flip, gone], "mend"),
+        (top("metadata.json"), &[cut, flip, gone, unreadable], "mend"),
         (patient.file("generations", "", 0), &[cut, flip], "mend"),
         (patient.file("commits", "", 0), &[cut, flip], "mend"),
-        (patient.file("commits", "", 3), &[cut, flip, gone], "mend"),
+        (patient.file("commits", "", 3), &[cut, flip, gone, unreadable], "mend"),
         (patient.file("offsets", "", 3), &[cut, flip, gone], "mend"),
-        (patient.file("offsets", "", 0), &[cut, flip, gone], "rollback"),
-        (patient.file("state", "source-s", 0), &[cut, flip, gone], "mend"),
+        (patient.file("offsets", "", 0), &[cut, flip, gone, unreadable], "rollback"),
+        (patient.file("state", "source-s", 0), &[cut, flip, gone, unreadable], "mend"),
     ];
     for (file, damages, way) in cases {
         for (number, damage) in damages.iter().enumerate() {
@@ -211,6 +217,9 @@ fn tables_without_their_checkpoint_are_not_written_a_second_time() {
     let ways = |found: &Value| found["ways"].as_array().expect("ways").iter().map(|way| way["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>();
     lose();
     patient.project.once().refused(&["CLI0131", "\"kept\", \"minutes\"", "checkpoint diagnose"]);
+    for told in [["status"].as_slice(), &["checkpoint", "list"]] {
+        patient.project.run(told).refused(&["CLI0131", "\"kept\", \"minutes\"", "checkpoint diagnose"]);
+    }
     let found = patient.diagnose(&[]);
     assert_eq!((&found["troubles"][0]["kind"], ways(&found)), (&Value::from("missing"), vec!["fresh".to_owned()]), "{found:#}");
     let found = patient.diagnose(&["--from", &backup]);

@@ -109,6 +109,20 @@ impl Store {
         }
     }
 
+    /// Reads a file for those who look at what is broken: the inner error is of this one file, and says why it cannot be read.
+    /// Errors: that of a store that does not answer, or lets nobody in; then nothing can be said of its files.
+    pub fn read(&self, path: &str) -> Result<Option<std::result::Result<Vec<u8>, String>>> {
+        let Store::Local(root) = self else { return Ok(self.get(path)?.map(Ok)) };
+        match fs::read(root.join(path)) {
+            Ok(bytes) => Ok(Some(Ok(bytes))),
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound => Ok(None),
+                ErrorKind::PermissionDenied => Err(io_error("read", &root.join(path), error)),
+                _ => Ok(Some(Err(format!("it cannot be read: {error}")))),
+            },
+        }
+    }
+
     /// Writes a file unless it is there; true if it was written. Durable when it returns.
     pub fn create(&self, path: &str, bytes: &[u8]) -> Result<bool> {
         match self {

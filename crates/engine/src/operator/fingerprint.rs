@@ -12,6 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+/// The part that says which rows an operator is shown of those that come and go; with ` in` and a table, which of its own
+/// results are shown there. A row that the old condition let through is taken back by the old condition alone.
+pub const SHOWN: &str = "condition on rows that change";
+
+/// With a table, the part that says which columns name its rows, where they come and go.
+pub const NAMED: &str = "key of";
+
 /// One value of a part: a column, a function, a length of time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
@@ -168,7 +175,10 @@ impl Fingerprint {
             return vec![Change { part: "operator".to_owned(), was, is, words, effect: Effect::Breaks, note: None }];
         }
         let parts: BTreeSet<&String> = was.parts.keys().chain(self.parts.keys()).collect();
-        let mut changes: Vec<Change> = parts.into_iter().filter(|part| was.part(part) != self.part(part)).map(|part| self.change(part, &was)).collect();
+        // A table that is new, or gone, was not shown other rows.
+        let judged = |part: &String| !(part.starts_with(SHOWN) || part.starts_with(NAMED)) || was.parts.contains_key(part) && self.parts.contains_key(part);
+        let differ = parts.into_iter().filter(|part| judged(part) && was.part(part) != self.part(part));
+        let mut changes: Vec<Change> = differ.map(|part| self.change(part, &was)).collect();
         if was.front != self.front {
             changes.push(self.front_change(&was.front));
         }
@@ -188,6 +198,12 @@ impl Fingerprint {
         let same_set = nothing_new && before.iter().all(|item| now.contains(item));
         let fits = |note: &str| (Effect::Fits, (!note.is_empty()).then(|| note.to_owned()));
         let breaks = |note: &str| (Effect::Breaks, (!note.is_empty()).then(|| note.to_owned()));
+        if part.starts_with(SHOWN) {
+            return breaks("rows that the old one has shown would never be taken back");
+        }
+        if part.starts_with(NAMED) {
+            return breaks("rows that are there by the old one would never be taken back");
+        }
         match (self.kind.as_str(), part) {
             ("dedup", "within") if self.micros(part) < was.micros(part) => fits("repeats further apart than that pass from now on"),
             ("dedup", "within") => fits("keys that were forgotten already stay so: the longer interval holds in full for rows that come from now on"),

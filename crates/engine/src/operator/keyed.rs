@@ -8,13 +8,14 @@
 //!
 //! I1: results appear and vanish as sets of rows per key, so that what reads the changelog can count.
 //! I2: where the node keeps the first n rows of a key and no row is ever taken back, the others are not kept.
+//! I3: rows of a key that settles are given up when the watermark is at its time; what was yielded of them stays.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{SchemaRef, UInt64Type};
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType, UInt64Type};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use hashbrown::HashMap;
@@ -45,10 +46,21 @@ pub struct KeyedSpec {
     pub number: usize,
     /// True if rows that the node leaves out are never needed again (I2).
     pub prune: bool,
+    /// If a key's rows change no more once the watermark is at a time that is in the key (I3).
+    pub settles: Option<Settles>,
     /// Which columns of the relation's output to yield, in order.
     pub output: Vec<usize>,
     /// The columns yielded.
     pub schema: SchemaRef,
+}
+
+/// When a key's rows change no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settles {
+    /// Which of the key's columns has the time.
+    pub at: usize,
+    /// How long before it rows come at least, microseconds.
+    pub after: i64,
 }
 
 impl OperatorSpec for KeyedSpec {
@@ -62,16 +74,27 @@ impl OperatorSpec for KeyedSpec {
         &mut self.fingerprint
     }
     fn keeps(&self) -> Vec<Keeps> {
-        let span = if self.prune { KeptFor::EachKey(1) } else { KeptFor::ForEver };
+        let span = match (self.prune, self.settles) {
+            (true, _) => KeptFor::EachKey(1),
+            (false, Some(settles)) => KeptFor::AtLeast(settles.after),
+            (false, None) => KeptFor::ForEver,
+        };
         let row = self.relation.slots().first().map_or(0, |slot| slot.columns().fields().iter().map(|f| width([f.data_type()])).sum());
         vec![Keeps { span, bytes: entry(width(&self.key_types), row) }]
     }
     fn describe(&self) -> String {
-        let kept = if self.prune { "only rows that are shown are kept" } else { "every row is kept for ever" };
+        let kept = match (self.prune, self.settles) {
+            (true, _) => "only rows that are shown are kept",
+            (false, Some(_)) => "rows are kept until their session is over",
+            (false, None) => "every row is kept for ever",
+        };
         format!("{}, shown with every change; {kept}", self.words)
     }
     fn grows(&self) -> Option<Growth> {
         let bound = "results per window (TUMBLE, HOP, …) that leave when it closes; a KEEP LAST is not bounded by WITHIN, a KEEP FIRST is";
+        if self.settles.is_some() {
+            return None;
+        }
         match (self.prune, self.keys.is_empty()) {
             // The first rows of all: their number does not grow.
             (true, true) => None,
@@ -92,7 +115,7 @@ impl OperatorSpec for KeyedSpec {
         let rows = RowCodec::new(slot.columns().fields().iter().take(columns).map(|f| f.data_type().clone()).collect())?;
         let keys = (!self.keys.is_empty()).then(|| RowCodec::new(self.key_types.clone())).transpose()?;
         let schema = relaxed(&self.schema);
-        Ok(Box::new(Keyed { results: RowCodec::of(&schema)?, schema, keys, rows, spec: *self, store: Store::new(0), evicted: 0 }))
+        Ok(Box::new(Keyed { results: RowCodec::of(&schema)?, schema, keys, rows, spec: *self, store: Store::new(0), emitted_to: i64::MIN, evicted: 0 }))
     }
 }
 
@@ -104,6 +127,8 @@ struct Keyed {
     rows: RowCodec,
     results: RowCodec,
     store: Store,
+    /// Up to where keys have settled.
+    emitted_to: i64,
     evicted: u64,
 }
 
@@ -116,10 +141,9 @@ impl Keyed {
         if count == 0 {
             return Ok(());
         }
-        let keys = match &self.keys {
-            Some(codec) => Some(codec.encode(&self.spec.keys.iter().map(|e| e.evaluate(&batch.batch)?.into_array(count)).collect::<Result<Vec<_>>>()?)?),
-            None => None,
-        };
+        let columns = self.spec.keys.iter().map(|e| e.evaluate(&batch.batch)?.into_array(count)).collect::<Result<Vec<_>>>()?;
+        let keys = self.keys.as_ref().map(|codec| codec.encode(&columns)).transpose()?;
+        let settled_at = self.spec.settles.and_then(|settles| columns.get(settles.at)?.as_primitive_opt::<TimestampMicrosecondType>());
         let rows = self.rows.encode(batch.batch.columns())?;
         for row in 0..count {
             let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
@@ -132,10 +156,23 @@ impl Keyed {
                     self.store.take(key, rows.row(row).data());
                 }
                 _ => {
-                    self.store.put(key, FOR_EVER, 0, rows.row(row).data());
+                    let time = settled_at.filter(|times| times.is_valid(row)).map_or(FOR_EVER, |times| times.value(row));
+                    self.store.put(key, time, 0, rows.row(row).data());
                 }
             }
         }
+        Ok(())
+    }
+
+    /// I3.
+    fn settle(&mut self, until: Until) -> Result<()> {
+        if self.spec.settles.is_none() {
+            return Ok(());
+        }
+        let expired = self.store.expire(until.mark())?;
+        self.evicted += expired.len() as u64;
+        let latest = expired.iter().map(|(_, entry)| entry.time).max().unwrap_or(i64::MIN);
+        self.emitted_to = self.emitted_to.max(if until.closing { latest } else { until.mark() });
         Ok(())
     }
 
@@ -215,7 +252,7 @@ impl Operator for Keyed {
     fn fingerprint(&self) -> &Fingerprint {
         &self.spec.fingerprint
     }
-    fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, _: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {
+    fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {
         timed(Stage::Window, || {
             let mut before = BTreeMap::new();
             for batch in inputs.iter().flatten() {
@@ -223,6 +260,7 @@ impl Operator for Keyed {
                 self.take(batch, &mut before)?;
             }
             if before.is_empty() {
+                self.settle(until)?;
                 return Ok(vec![]);
             }
             let keys: Vec<Box<[u8]>> = before.keys().cloned().collect();
@@ -235,8 +273,12 @@ impl Operator for Keyed {
             if self.spec.prune {
                 self.prune(keys, &is)?;
             }
+            self.settle(until)?;
             Ok(changed.into_iter().collect())
         })
+    }
+    fn emitted_to(&self) -> Option<i64> {
+        (self.emitted_to != i64::MIN).then_some(self.emitted_to)
     }
     fn rows(&self) -> u64 {
         self.store.rows()
@@ -262,7 +304,8 @@ impl Operator for Keyed {
     fn contents(&mut self) -> Result<Vec<RecordBatch>> {
         contents(&self.store, &self.rows, self.spec.relation.slots()[0].columns()).map(|batch| batch.into_iter().collect())
     }
-    fn restore(&mut self, files: &dyn StateFiles, _: Option<i64>, _: i64) -> Result<()> {
-        self.store.restore(files, i64::MIN)
+    fn restore(&mut self, files: &dyn StateFiles, emitted_to: Option<i64>, _: i64) -> Result<()> {
+        self.emitted_to = emitted_to.unwrap_or(i64::MIN);
+        self.store.restore(files, self.emitted_to)
     }
 }

@@ -43,6 +43,8 @@ pub struct LookupSpec {
     /// True if an anti join is NOT IN over its one key: a row stays only if it surely equals no static row. One whose
     /// comparison with any of them is NULL does not.
     pub null_aware: bool,
+    /// True if the stream's rows come and go.
+    pub changing: bool,
     /// The output columns.
     pub schema: SchemaRef,
 }

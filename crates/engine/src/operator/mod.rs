@@ -53,9 +53,9 @@ pub use dedup::{Dedup, DedupSpec};
 pub use enrich::{EnrichSpec, Enrichment, FOUND, LookupOptions, SettleSpec, TROUBLE, Waits};
 pub use expand::ExpandSpec;
 pub use fan_out::FanOut;
-pub use fingerprint::{Change, Effect, Fingerprint, Item, length};
+pub use fingerprint::{Change, Effect, Fingerprint, Item, NAMED, SHOWN, length};
 pub use keeps::{Keeps, KeptFor, width};
-pub use keyed::KeyedSpec;
+pub use keyed::{KeyedSpec, Settles};
 pub use lookup::{Lookup, LookupSpec};
 pub use over::{Ahead, History, OverSpec};
 pub use relation::{Relation, Slot, number_field};
@@ -77,7 +77,12 @@ pub enum Step {
         schema: SchemaRef,
     },
     /// Keeps rows for which this is true.
-    Filter(Arc<dyn PhysicalExpr>),
+    Filter {
+        /// The condition.
+        condition: Arc<dyn PhysicalExpr>,
+        /// True if what it sees are rows that come and go.
+        changing: bool,
+    },
     /// Keeps rows on which all of these can be evaluated: what the operator behind it will compute.
     Try(Vec<Arc<dyn PhysicalExpr>>),
     /// Adds window columns.
@@ -249,6 +254,16 @@ impl Step {
         }
     }
 
+    /// The fingerprint of a stateful step, to be completed.
+    pub fn fingerprint_mut(&mut self) -> Option<&mut Fingerprint> {
+        match self {
+            Step::Dedup(spec) => Some(&mut spec.fingerprint),
+            Step::Aggregate(spec) => Some(&mut spec.fingerprint),
+            Step::Operator(spec) => Some(spec.fingerprint_mut()),
+            _ => None,
+        }
+    }
+
     /// True for steps that keep state between batches.
     pub fn is_stateful(&self) -> bool {
         matches!(self, Step::Dedup(_) | Step::Aggregate(_) | Step::Operator(_))
@@ -264,8 +279,8 @@ impl Step {
                 let batch = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?;
                 Ok(StreamBatch { batch, ..input })
             }
-            Step::Filter(predicate) => {
-                let mask = predicate.evaluate(&input.batch)?.into_array(input.batch.num_rows())?;
+            Step::Filter { condition, .. } => {
+                let mask = condition.evaluate(&input.batch)?.into_array(input.batch.num_rows())?;
                 input.filter(as_boolean_array(&mask)?)
             }
             Step::Try(expressions) => {
@@ -335,7 +350,7 @@ pub fn rule_by_rule(steps: &[Step]) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
 }
 
 /// An expression with its columns replaced by what computes them.
-fn over(expression: &Arc<dyn PhysicalExpr>, columns: &[Arc<dyn PhysicalExpr>]) -> Result<Arc<dyn PhysicalExpr>> {
+pub fn over(expression: &Arc<dyn PhysicalExpr>, columns: &[Arc<dyn PhysicalExpr>]) -> Result<Arc<dyn PhysicalExpr>> {
     let replaced = Arc::clone(expression).transform_up(|e| {
         Ok(match (e.as_ref() as &dyn std::any::Any).downcast_ref::<Column>() {
             Some(column) => Transformed::yes(Arc::clone(&columns[column.index()])),

@@ -3,11 +3,14 @@
 //! **Owns** the rows of open sessions. **Does not own** the watermark.
 //!
 //! A row makes `[time, time + gap)`, and those of one key that touch or overlap are one session (Flink's rule). Rows come out
-//! with their session's bounds once it is over.
+//! with their session's bounds once it is over; or, where results may change, at once, and each time their session grows
+//! again with its new bounds, while those with the old ones are taken back.
 //!
 //! I1: a session is over when the watermark is at its end. A row at that end that its own partition's watermark had reached
 //!     before it starts a session of its own, whether the other was given out by then or not: so what sessions there are
 //!     does not depend on when they were given out.
+//! I2: where rows come out at once, those that have come and were not taken back are, at the end of every tick, the rows of the
+//!     sessions that are open or over.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -18,7 +21,7 @@ use datafusion::common::{DataFusionError, Result};
 use hashbrown::HashMap;
 use watershed_types::Reason;
 
-use super::batch::{Refusal, StreamBatch, Tally};
+use super::batch::{DELETE, INSERT, Refusal, StreamBatch, Tally};
 use super::keeps::{Keeps, KeptFor, entry, width};
 use super::relation::{conform, relaxed};
 use super::scratch::Scratch;
@@ -39,6 +42,8 @@ pub struct SessionSpec {
     pub time: usize,
     /// The gap, microseconds.
     pub gap: i64,
+    /// True if sessions are shown as they grow, as a changelog.
+    pub grows: bool,
     /// The input's columns.
     pub input: SchemaRef,
     /// The input's columns and the window's three.
@@ -62,7 +67,8 @@ impl OperatorSpec for SessionSpec {
     fn describe(&self) -> String {
         let names: Vec<&str> = self.partition_by.iter().map(|column| self.input.field(*column).name().as_str()).collect();
         let whose = if names.is_empty() { "all rows".to_owned() } else { names.join(", ") };
-        format!("assign sessions of {whose} with a gap of {}; rows are kept until their session is over", crate::time::interval(self.gap))
+        let shown = if self.grows { "; they are shown as they grow" } else { "" };
+        format!("assign sessions of {whose} with a gap of {}{shown}; rows are kept until their session is over", crate::time::interval(self.gap))
     }
     fn schema(&self) -> SchemaRef {
         relaxed(&self.schema)
@@ -81,6 +87,7 @@ impl OperatorSpec for SessionSpec {
             store: Store::untimed(0),
             open: HashMap::new(),
             due: BTreeMap::new(),
+            before: BTreeMap::new(),
             emitted_to: i64::MIN,
             evicted: 0,
         }))
@@ -105,6 +112,8 @@ struct Sessions {
     open: HashMap<Box<[u8]>, Vec<Span>>,
     /// When to look at a key: where a session of it may end.
     due: BTreeMap<i64, HashSet<Box<[u8]>>>,
+    /// Where sessions are shown as they grow: those that the keys of this tick had before it.
+    before: BTreeMap<Box<[u8]>, Vec<Span>>,
     emitted_to: i64,
     evicted: u64,
 }
@@ -138,6 +147,9 @@ impl Sessions {
             }
             let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
             let edge = batch.is_at_edge(row);
+            if self.spec.grows && !self.before.contains_key(key) {
+                self.before.insert(key.into(), self.open.get(key).cloned().unwrap_or_default());
+            }
             self.store.put(key, time, u32::from(edge), rows.row(row).data());
             self.note(key, time, edge);
         }
@@ -159,6 +171,49 @@ impl Sessions {
         let past = first + spans[first..].partition_point(|(start, _)| *start <= time.saturating_add(gap));
         let merged = spans[first..past].iter().fold((time, time), |whole, span| (whole.0.min(span.0), whole.1.max(span.1)));
         spans.splice(first..past, [merged]);
+    }
+
+    /// What the tick has changed, in which rows have got numbers from `new` on (I2).
+    fn growth(&mut self, new: u64) -> Result<Vec<StreamBatch>> {
+        let (mut rows, mut starts, mut ends, mut changes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (key, before) in std::mem::take(&mut self.before) {
+            self.store.fetch(&key)?;
+            let now = self.open.get(&key).map_or(&[][..], Vec::as_slice);
+            let held = self.store.get(&key);
+            let mut show = |span: &Span, change: i8, shown: &dyn Fn(u64) -> bool| {
+                for entry in held.iter().filter(|entry| span.0 <= entry.time && entry.time <= span.1 && shown(entry.id)) {
+                    rows.push(Arc::clone(&entry.row));
+                    starts.push(span.0);
+                    ends.push(span.1.saturating_add(self.spec.gap));
+                    changes.push(change);
+                }
+            };
+            for span in before.iter().filter(|span| !now.contains(span)) {
+                show(span, DELETE, &|id| id < new);
+            }
+            for span in now {
+                let known = before.contains(span);
+                show(span, INSERT, &|id| !known || id >= new);
+            }
+        }
+        if rows.is_empty() {
+            return Ok(vec![]);
+        }
+        Ok(vec![StreamBatch::changelog(self.bounded(&rows, starts, ends)?, changes)])
+    }
+
+    /// Rows with the bounds of their sessions.
+    fn bounded(&self, rows: &[Arc<[u8]>], starts: Vec<i64>, ends: Vec<i64>) -> Result<RecordBatch> {
+        let mut columns = self.rows.decode(rows.iter().map(AsRef::as_ref))?;
+        let zone = match self.spec.input.field(self.spec.time).data_type() {
+            DataType::Timestamp(_, zone) => zone.clone(),
+            _ => None,
+        };
+        let times: Vec<i64> = ends.iter().map(|end| end - 1_000).collect();
+        for values in [starts, ends, times] {
+            columns.push(Arc::new(PrimitiveArray::<TimestampMicrosecondType>::from(values).with_timezone_opt(zone.clone())));
+        }
+        conform(&self.schema, columns, rows.len())
     }
 
     /// Gives out the sessions that have ended.
@@ -203,20 +258,11 @@ impl Sessions {
         }
         self.emitted_to = if until.closing { latest } else { mark.max(self.emitted_to) };
         self.evicted += rows.len() as u64;
-        if rows.is_empty() {
+        // I2: those of sessions that grow have come before.
+        if rows.is_empty() || self.spec.grows {
             return Ok(vec![]);
         }
-        let count = rows.len();
-        let mut columns = self.rows.decode(rows.iter().map(AsRef::as_ref))?;
-        let zone = match self.spec.input.field(self.spec.time).data_type() {
-            DataType::Timestamp(_, zone) => zone.clone(),
-            _ => None,
-        };
-        let times: Vec<i64> = ends.iter().map(|end| end - 1_000).collect();
-        for values in [starts, ends, times] {
-            columns.push(Arc::new(PrimitiveArray::<TimestampMicrosecondType>::from(values).with_timezone_opt(zone.clone())));
-        }
-        Ok(vec![StreamBatch::results(conform(&self.schema, columns, count)?)])
+        Ok(vec![StreamBatch::results(self.bounded(&rows, starts, ends)?)])
     }
 }
 
@@ -229,10 +275,13 @@ impl Operator for Sessions {
     }
     fn run(&mut self, inputs: Vec<Vec<StreamBatch>>, until: Until, tallies: &mut [Tally]) -> Result<Vec<StreamBatch>> {
         timed(Stage::Window, || {
+            let new = self.store.next_number();
             for batch in inputs.iter().flatten() {
                 self.take(batch, &mut tallies[0])?;
             }
-            self.close(until)
+            let mut given = self.growth(new)?;
+            given.extend(self.close(until)?);
+            Ok(given)
         })
     }
     fn emitted_to(&self) -> Option<i64> {

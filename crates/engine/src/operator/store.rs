@@ -176,6 +176,11 @@ impl Store {
         })
     }
 
+    /// The number that the next row gets: those from it on are new.
+    pub fn next_number(&self) -> u64 {
+        self.next
+    }
+
     /// Rows held, on disk too.
     pub fn rows(&self) -> u64 {
         (self.rows + self.cold.as_ref().map_or(0, |cold| cold.rows)) as u64

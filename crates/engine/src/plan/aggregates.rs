@@ -5,6 +5,7 @@
 //! windows, early or again         ─▶ ChangeAggregate   (state by group, given up with the window)
 //! no window, rows never change    ─▶ ChangeAggregate   (state by group, for ever)
 //! no window, rows are taken back  ─▶ Keyed             (the rows of each group, run again)
+//! sessions, shown as they grow    ─▶ Keyed             (the same, given up with the session)
 //! ```
 
 use std::sync::Arc;
@@ -15,12 +16,15 @@ use datafusion::logical_expr::utils::{enumerate_grouping_sets, grouping_set_to_e
 use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::expressions::Column;
 use watershed_types::Result;
 
-use super::lower::{KeyColumn, Lowered, Lowering, RowTime, invalid, passed_through};
-use super::nodes::WindowKind;
-use crate::operator::{AggregateSpec, ChangeAggregateSpec, ExpandSpec, Fingerprint, GroupColumn, KeyedSpec, Relation, Show, Slot, Step, WindowBounds, length, number_field};
+use super::lower::{KeyColumn, Lowered, Lowering, RowTime, invalid, may_fail, passed_through};
+use super::nodes::{WindowKind, WindowNode};
+use crate::operator::{
+    AggregateSpec, ChangeAggregateSpec, ExpandSpec, Fingerprint, GroupColumn, KeyedSpec, Relation, Settles, Show, Slot, Step, WindowBounds, length, number_field, over,
+};
 
 /// What GROUP BY names, and what of it is a window's.
 struct Groups {
@@ -33,7 +37,10 @@ type Functions = (Vec<Arc<AggregateFunctionExpr>>, Vec<Option<Arc<dyn PhysicalEx
 
 impl Lowering<'_> {
     pub(super) fn lower_aggregate(&mut self, aggregate: &Aggregate) -> Result<Lowered> {
-        let lowered = self.lower(&aggregate.input)?;
+        let lowered = match self.growing_sessions(aggregate)? {
+            Some(lowered) => lowered,
+            None => self.lower(&aggregate.input)?,
+        };
         let mut lowered = self.settled(lowered);
         let schema: SchemaRef = Arc::new(aggregate.schema.as_arrow().clone());
         let expressions = match aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
@@ -68,6 +75,67 @@ impl Lowering<'_> {
             }),
             window => self.change_aggregate(lowered, groups, functions, window, schema),
         }
+    }
+
+    /// The input of an aggregate whose results change, over sessions that are shown as they grow; `None` if it is another.
+    ///
+    /// A row of a session comes again whenever the session grows. One that makes an expression fail must be left out before, or
+    /// it would be refused each time: so where that cannot be, sessions are taken when they are over.
+    fn growing_sessions(&mut self, aggregate: &Aggregate) -> Result<Option<Lowered>> {
+        let sets = aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_)));
+        if !self.emission.on_change || sets || !over_sessions(&aggregate.input) {
+            return Ok(None);
+        }
+        let (operators, parts) = (self.operators, self.parts.len());
+        self.sessions_grow = true;
+        let lowered = self.lower(&aggregate.input);
+        self.sessions_grow = false;
+        let mut lowered = lowered?;
+        let tried = self.tried_before(aggregate, &lowered)?;
+        match tried {
+            Some((at, may_fail)) if lowered.key.is_some() => {
+                if !may_fail.is_empty() {
+                    lowered.steps.insert(at, Step::Try(may_fail));
+                }
+                Ok(Some(lowered))
+            }
+            _ => {
+                self.operators = operators;
+                self.parts.truncate(parts);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Where the sessions are found, and what may fail behind, over the columns before; `None` if it needs their bounds.
+    fn tried_before(&self, aggregate: &Aggregate, lowered: &Lowered) -> Result<Option<(usize, Vec<Arc<dyn PhysicalExpr>>)>> {
+        let failed = |e| invalid(self.owner, e);
+        let Some(at) = lowered.steps.iter().rposition(Step::is_stateful) else { return Ok(None) };
+        let Step::Operator(sessions) = &lowered.steps[at] else { return Ok(None) };
+        let schema = sessions.schema();
+        let mut columns: Vec<Arc<dyn PhysicalExpr>> =
+            schema.fields().iter().enumerate().map(|(index, field)| Arc::new(Column::new(field.name(), index)) as Arc<dyn PhysicalExpr>).collect();
+        let mut used: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
+        for step in &lowered.steps[at + 1..] {
+            match step {
+                Step::Filter { condition, .. } => used.push(over(condition, &columns).map_err(failed)?),
+                Step::Project { expressions, .. } => {
+                    columns = expressions.iter().map(|e| over(e, &columns)).collect::<datafusion::common::Result<_>>().map_err(failed)?;
+                    used.extend(columns.iter().cloned());
+                }
+                _ => return Ok(None),
+            }
+        }
+        let functions = self.functions(aggregate, lowered)?;
+        let arguments = functions.0.iter().flat_map(|f| f.expressions().into_iter().chain(f.order_bys().iter().map(|order| Arc::clone(&order.expr))));
+        let groups = aggregate.group_expr.iter().map(|e| self.physical(e, aggregate.input.schema())).collect::<Result<Vec<_>>>()?;
+        for expression in groups.into_iter().chain(arguments).chain(functions.1.into_iter().flatten()) {
+            used.push(over(&expression, &columns).map_err(failed)?);
+        }
+        let may_fail: Vec<_> = used.into_iter().filter(|e| may_fail(e, &schema)).collect();
+        let before = sessions.passes();
+        let bounds = may_fail.iter().flat_map(collect_columns).any(|column| column.index() >= before);
+        Ok((!bounds).then_some((at, may_fail)))
     }
 
     fn functions(&self, aggregate: &Aggregate, lowered: &Lowered) -> Result<Functions> {
@@ -174,17 +242,21 @@ impl Lowering<'_> {
         let relation = Relation::new(LogicalPlan::Aggregate(node), vec![slot], self.context.clone());
         let keys: Vec<Arc<dyn PhysicalExpr>> = groups.columns.iter().map(|g| Arc::clone(g.expression())).collect();
         let key_types = keys.iter().map(|k| k.data_type(&lowered.schema)).collect::<datafusion::common::Result<Vec<_>>>().map_err(failed)?;
+        let settles = keys.iter().enumerate().find_map(|(at, key)| match lowered.rowtime[passed_through(key)?] {
+            RowTime::SettlesAt(after) => Some(Settles { at, after }),
+            _ => None,
+        });
         let functions: Vec<String> = aggregate.aggr_expr.iter().map(|e| e.schema_name().to_string()).collect();
         let names: Vec<String> = keys.iter().map(|e| e.to_string()).collect();
         let words = format!("aggregate {} by {}", functions.join(", "), names.join(", "));
         let earlier = format!("keyed aggregate groups={names:?} functions={functions:?}");
         let fingerprint =
-            Fingerprint::new("keyed aggregate", earlier).with_all("groups", aggregate.group_expr.iter().map(Expr::schema_name)).with_all("functions", &functions).for_ever(true);
+            Fingerprint::new("keyed aggregate", earlier).with_all("groups", aggregate.group_expr.iter().map(Expr::schema_name)).with_all("functions", &functions).for_ever(settles.is_none());
         let id = self.operator_id("keyed");
         let key = (0..keys.len()).map(KeyColumn::At).collect();
         let output = (0..schema.fields().len()).collect();
         let mut steps = lowered.steps;
-        steps.push(Step::Operator(Box::new(KeyedSpec { id, fingerprint, words, relation, keys, key_types, number: 0, prune: false, output, schema: Arc::clone(&schema) })));
+        steps.push(Step::Operator(Box::new(KeyedSpec { id, fingerprint, words, relation, keys, key_types, number: 0, prune: false, settles, output, schema: Arc::clone(&schema) })));
         let rowtime = vec![RowTime::No; schema.fields().len()];
         Ok(Lowered { inputs: lowered.inputs, steps, schema, rowtime, aggregated: true, key: Some(key), hold: 0 })
     }
@@ -227,6 +299,17 @@ impl Lowering<'_> {
         lowered.steps.push(Step::Expand(ExpandSpec { keys: physical, sets: masks, numbers, schema: Arc::clone(&schema) }));
         lowered.schema = schema;
         Ok(columns)
+    }
+}
+
+/// True if what an aggregate reads are the rows of sessions, perhaps chosen among.
+fn over_sessions(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::SubqueryAlias(alias) => over_sessions(&alias.input),
+        LogicalPlan::Projection(projection) => over_sessions(&projection.input),
+        LogicalPlan::Filter(filter) => over_sessions(&filter.input),
+        LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref::<WindowNode>().is_some_and(|node| matches!(node.kind, WindowKind::Session { .. })),
+        _ => false,
     }
 }
 

@@ -689,12 +689,12 @@ fn dedup_time(named: &Named, within: i64) -> std::result::Result<String, (String
     let safe = |time: &RowTime| match time {
         RowTime::Yes | RowTime::EndOf(_) | RowTime::TimeOf(_) => true,
         RowTime::StartOf(inner) => buckets.ends_with(*inner),
-        RowTime::No => false,
+        RowTime::No | RowTime::SettlesAt(_) => false,
     };
     if let Some(index) = named.rowtime.iter().position(safe) {
         return Ok(name(index));
     }
-    match named.rowtime.iter().position(|time| *time != RowTime::No) {
+    match named.rowtime.iter().position(|time| !matches!(time, RowTime::No | RowTime::SettlesAt(_))) {
         Some(start) => Err((
             format!("DEDUPLICATE needs event time, and \"{}\" is the start of a window whose rows come when it ends", name(start)),
             "Select window_time as well (and group by it): it is the event time of a window's rows.",
@@ -704,7 +704,7 @@ fn dedup_time(named: &Named, within: i64) -> std::result::Result<String, (String
 }
 
 fn lowering<'a>(context: &'a SessionContext, names: &'a dyn Names, owner: &'a str, emission: Emission) -> Lowering<'a> {
-    Lowering { context, names, owner, operators: 0, emission, parts: vec![] }
+    Lowering { context, names, owner, operators: 0, emission, sessions_grow: false, parts: vec![] }
 }
 
 /// When a query's results come, as its last clauses say.

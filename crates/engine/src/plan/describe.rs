@@ -29,7 +29,7 @@ pub fn step(step: &Step) -> String {
             let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).filter(|name| !name.starts_with("__ws_key_")).collect();
             format!("compute {}", shortened(&names))
         }
-        Step::Filter(predicate) => format!("keep rows where {predicate}"),
+        Step::Filter { condition, .. } => format!("keep rows where {condition}"),
         Step::Try(expressions) => {
             let tried: Vec<String> = expressions.iter().map(ToString::to_string).collect();
             format!("keep rows on which {} can be evaluated", tried.join(", "))

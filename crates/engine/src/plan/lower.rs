@@ -74,6 +74,8 @@ pub enum RowTime {
     EndOf(WindowKind),
     /// A millisecond before the end of such a window; event time too.
     TimeOf(WindowKind),
+    /// The end of a session with such a gap whose rows come and go until the watermark is there: no event time, but final then.
+    SettlesAt(i64),
 }
 
 impl RowTime {
@@ -85,7 +87,7 @@ impl RowTime {
     pub fn window(self) -> Option<WindowKind> {
         match self {
             RowTime::StartOf(kind) | RowTime::EndOf(kind) | RowTime::TimeOf(kind) => Some(kind),
-            RowTime::No | RowTime::Yes => None,
+            RowTime::No | RowTime::Yes | RowTime::SettlesAt(_) => None,
         }
     }
     /// The windows of which rows that agree in it close together: those it is the end of, and where all are of one length
@@ -94,7 +96,7 @@ impl RowTime {
         match self {
             RowTime::EndOf(kind) => Some(kind),
             RowTime::StartOf(kind) => kind.size().map(|_| kind),
-            RowTime::No | RowTime::Yes | RowTime::TimeOf(_) => None,
+            RowTime::No | RowTime::Yes | RowTime::TimeOf(_) | RowTime::SettlesAt(_) => None,
         }
     }
 }
@@ -123,6 +125,8 @@ pub struct Lowering<'a> {
     pub operators: usize,
     /// When results come.
     pub emission: Emission,
+    /// True while the input of an aggregate is lowered that takes sessions as they grow.
+    pub sessions_grow: bool,
     /// Parts that run as tables of their own, inputs before users.
     pub parts: Vec<Part>,
 }
@@ -188,7 +192,8 @@ impl Lowering<'_> {
                 let key = self.names.key(name).map(|key| key.into_iter().map(named).collect());
                 let mut lowered = Lowered { inputs: vec![name.to_owned()], steps, schema, rowtime, aggregated: false, key, hold: 0 };
                 for filter in &scan.filters {
-                    lowered.steps.push(Step::Filter(self.physical(filter, &scan.projected_schema)?));
+                    let condition = self.physical(filter, &scan.projected_schema)?;
+                    lowered.steps.push(Step::Filter { condition, changing: lowered.key.is_some() });
                 }
                 Ok(lowered)
             }
@@ -209,7 +214,8 @@ impl Lowering<'_> {
                     _ => {}
                 }
                 let mut lowered = self.lower(&filter.input)?;
-                lowered.steps.push(Step::Filter(self.physical(&filter.predicate, filter.input.schema())?));
+                let condition = self.physical(&filter.predicate, filter.input.schema())?;
+                lowered.steps.push(Step::Filter { condition, changing: lowered.key.is_some() });
                 Ok(lowered)
             }
             LogicalPlan::Extension(extension) => {
@@ -272,7 +278,10 @@ impl Lowering<'_> {
 
     fn lower_window(&mut self, node: &WindowNode) -> Result<Lowered> {
         use datafusion::logical_expr::UserDefinedLogicalNodeCore;
+        // It speaks of this window, not of those below.
+        let sessions_grow = std::mem::take(&mut self.sessions_grow);
         let lowered = self.lower(&node.input)?;
+        self.sessions_grow = sessions_grow;
         let mut lowered = self.settled(lowered);
         let time = lowered.schema.index_of(&node.time).map_err(|e| invalid(self.owner, e))?;
         let known = || {
@@ -291,14 +300,14 @@ impl Lowering<'_> {
                 return Err(invalid(self.owner, message).hint(hint));
             }
             // Results that change are never final: any time will do.
-            RowTime::No if self.emission.on_change && !matches!(node.kind, WindowKind::Session { .. }) => {
+            RowTime::No | RowTime::SettlesAt(_) if self.emission.on_change && !matches!(node.kind, WindowKind::Session { .. }) => {
                 named_by_window(&mut lowered.key, node.kind, lowered.schema.fields().len());
                 lowered.schema = Arc::new(node.schema().as_arrow().clone());
                 lowered.rowtime.extend([RowTime::No; 3]);
                 lowered.steps.push(Step::Assign(AssignSpec { time, kind: node.kind, schema: Arc::clone(&lowered.schema) }));
                 return Ok(lowered);
             }
-            RowTime::No => {
+            RowTime::No | RowTime::SettlesAt(_) => {
                 let hint = match known() {
                     none if none.is_empty() => "Declare WATERMARK FOR on the source, and pass that column through unchanged.".to_owned(),
                     names => format!("Its event-time columns are: {names}."),
@@ -389,6 +398,7 @@ impl Lowering<'_> {
             join_type: join.join_type,
             null_equal: join.null_equality == datafusion::common::NullEquality::NullEqualsNull,
             null_aware: join.null_aware,
+            changing: key.is_some(),
             schema: Arc::clone(&schema),
         };
         let mut steps = lowered.steps;
@@ -422,7 +432,7 @@ fn checked(expression: Arc<dyn PhysicalExpr>) -> datafusion::common::Result<Arc<
 }
 
 /// False for expressions that have a value, or NULL, for every row.
-fn may_fail(expression: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> bool {
+pub(super) fn may_fail(expression: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> bool {
     use datafusion::logical_expr::Operator;
     use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NotExpr, TryCastExpr};
     let this = expression.as_ref() as &dyn std::any::Any;

@@ -108,11 +108,18 @@ impl Lowering<'_> {
         self.refuse_changes(&lowered, "SESSION")?;
         let partition_by = node.partition_by.iter().map(|name| input.index_of(name).map_err(|e| invalid(self.owner, e))).collect::<Result<Vec<_>>>()?;
         let earlier = format!("session of={:?} time={} gap={gap} columns={:?}", node.partition_by, node.time, columns(&input));
-        let fingerprint = Fingerprint::new("session", earlier).with_all("of", &node.partition_by).with("time", &node.time).with("gap", length(gap));
+        let mut fingerprint = Fingerprint::new("session", earlier).with_all("of", &node.partition_by).with("time", &node.time).with("gap", length(gap));
         // Rows come out when their session is over: of their own event time the watermark says nothing any more.
         lowered.rowtime.fill(RowTime::No);
-        lowered.rowtime.extend([RowTime::StartOf(node.kind), RowTime::EndOf(node.kind), RowTime::TimeOf(node.kind)]);
-        let spec = SessionSpec { id: self.operator_id("session"), fingerprint, partition_by, time, gap, input, schema: Arc::new(node.schema().as_arrow().clone()) };
+        let grows = self.sessions_grow;
+        if grows {
+            fingerprint = fingerprint.with("shows", "as they grow");
+            lowered.rowtime.extend([RowTime::No, RowTime::SettlesAt(gap), RowTime::No]);
+            lowered.key = Some((0..lowered.rowtime.len()).map(KeyColumn::At).collect());
+        } else {
+            lowered.rowtime.extend([RowTime::StartOf(node.kind), RowTime::EndOf(node.kind), RowTime::TimeOf(node.kind)]);
+        }
+        let spec = SessionSpec { id: self.operator_id("session"), fingerprint, partition_by, time, gap, grows, input, schema: Arc::new(node.schema().as_arrow().clone()) };
         lowered.steps.push(Step::Operator(Box::new(spec)));
         Ok(Lowered { aggregated: true, ..lowered })
     }
@@ -147,6 +154,7 @@ impl Lowering<'_> {
             key_types,
             number: width,
             prune: lowered.key.is_none(),
+            settles: None,
             output: (0..width).collect(),
             schema: Arc::clone(&lowered.schema),
             id: self.operator_id("last"),
@@ -230,7 +238,7 @@ impl Lowering<'_> {
             let id = self.operator_id("keyed");
             let key = self.over_key(lowered.key.as_deref(), width, &functions, bound, window.input.schema())?;
             let fingerprint = fingerprint("keyed over").for_ever(true);
-            let spec = KeyedSpec { id, fingerprint, words, relation, keys, key_types, number: width, prune: top, output, schema: Arc::clone(&schema) };
+            let spec = KeyedSpec { id, fingerprint, words, relation, keys, key_types, number: width, prune: top, settles: None, output, schema: Arc::clone(&schema) };
             steps.push(Step::Operator(Box::new(spec)));
             rowtime.fill(RowTime::No);
             return Ok(Lowered { inputs: lowered.inputs, steps, schema, rowtime, aggregated: true, key: Some(key), hold: 0 });
@@ -291,6 +299,7 @@ impl Lowering<'_> {
             key_types: vec![],
             number: width,
             prune: lowered.key.is_none(),
+            settles: None,
             output: (0..width).collect(),
             schema: Arc::clone(&lowered.schema),
         };

@@ -23,7 +23,7 @@ use watershed_sql::OnViolation;
 
 use super::streams::interval_micros;
 use super::{Input, Plan, SourcePlan, WindowKind};
-use crate::operator::{Accumulates, Fingerprint, GroupColumn, Item, Step, WindowBounds, length};
+use crate::operator::{Accumulates, Fingerprint, GroupColumn, Item, NAMED, SHOWN, Step, WindowBounds, length};
 
 type Expression = Arc<dyn PhysicalExpr>;
 
@@ -35,6 +35,8 @@ struct Trace {
     columns: Vec<Expression>,
     /// What rows had to meet, in this query.
     conditions: Vec<Expression>,
+    /// What rows that come and go had to meet since the operator that makes them so.
+    shown: BTreeSet<String>,
     /// What else happened to them.
     front: BTreeSet<String>,
     /// How the columns of tables are made, by name.
@@ -65,11 +67,33 @@ pub fn trace(plan: &mut Plan) {
             }
         }
         let mut last = inputs.into_iter().next().unwrap_or_else(|| Trace::fresh(&table.schema));
-        for rule in table.rules.iter().filter(|rule| rule.on_violation != OnViolation::Warn) {
-            last.front.insert(format!("expect {}", rule.text));
+        let rules = table.rules.iter().filter(|rule| rule.on_violation != OnViolation::Warn).map(|rule| format!("expect {}", rule.text));
+        if table.key.is_some() { last.shown.extend(rules) } else { last.front.extend(rules) };
+        let border = !table.name.contains('#');
+        if border && let Some(key) = &table.key {
+            let mut named_by: Vec<Item> = key.iter().map(|column| match (text(&last.columns[*column]), table.schema.field(*column).name()) {
+                (column, name) if column == *name => Item::plain(column),
+                (column, name) => Item::plain(format!("{column} AS {name}")),
+            }).collect();
+            named_by.sort_by(|a, b| a.is.cmp(&b.is));
+            let (shown, named) = (format!("{SHOWN} in {}", table.name), format!("{NAMED} {}", table.name));
+            let parts = [(shown, last.shown.iter().map(Item::plain).collect()), (named, named_by)];
+            if let Some(fingerprint) = comes_from(plan, index) {
+                fingerprint.parts.extend(parts);
+            }
         }
         tables.push(last);
     }
+}
+
+/// The operator that makes the rows of a table come and go.
+fn comes_from(plan: &mut Plan, table: usize) -> Option<&mut Fingerprint> {
+    let mut at = table;
+    while !plan.tables[at].steps.iter().any(Step::is_stateful) {
+        let Some(Input::Table(input)) = plan.tables[at].inputs.first() else { return None };
+        at = *input;
+    }
+    plan.tables[at].steps.iter_mut().rev().find_map(Step::fingerprint_mut)
 }
 
 fn of_source(source: &SourcePlan) -> Trace {
@@ -89,10 +113,14 @@ fn follow(step: &mut Step, inputs: &[Trace], roots: &[String]) -> Option<Trace> 
     let trace = inputs.first()?;
     Some(match step {
         Step::Project { expressions, schema } => trace.project(expressions, schema),
-        Step::Filter(condition) => {
+        Step::Filter { condition, changing } => {
             let mut trace = trace.clone();
             let condition = trace.resolve(condition);
-            trace.conditions.extend(split_conjunction(&condition).into_iter().cloned());
+            let parts = split_conjunction(&condition).into_iter();
+            match changing {
+                true => trace.shown.extend(parts.map(text)),
+                false => trace.conditions.extend(parts.cloned()),
+            }
             trace
         }
         Step::Assign(spec) => {
@@ -122,7 +150,8 @@ fn follow(step: &mut Step, inputs: &[Trace], roots: &[String]) -> Option<Trace> 
             let filter = spec.filter.iter().map(text);
             let conditions = on.chain(filter).collect::<Vec<_>>().join(" AND ");
             let table = spec.table.display_indent().to_string().lines().map(str::trim).collect::<Vec<_>>().join(" < ");
-            after.front.insert(format!("{} join on {conditions} with {table}", spec.join_type));
+            let joined = format!("{} join on {conditions} with {table}", spec.join_type);
+            if spec.changing { after.shown.insert(joined) } else { after.front.insert(joined) };
             after
         }
         Step::Try(_) => return None,
@@ -184,6 +213,8 @@ fn follow(step: &mut Step, inputs: &[Trace], roots: &[String]) -> Option<Trace> 
                 parts.push((*name, input.items()));
             }
             let seen = inputs.iter().flat_map(|input| input.seen(&input.columns)).collect();
+            let shown: BTreeSet<&String> = inputs.iter().flat_map(|input| &input.shown).collect();
+            parts.push((SHOWN, shown.into_iter().map(Item::plain).collect()));
             let left = inputs[0].columns.len();
             let both: usize = inputs.iter().map(|input| input.columns.len()).sum();
             let columns = schema.fields().iter().enumerate().map(|(at, field)| match inputs.len() {
@@ -205,7 +236,7 @@ fn settle(fingerprint: &mut Fingerprint, roots: &[String]) {
 impl Trace {
     fn fresh(schema: &SchemaRef) -> Self {
         let columns = schema.fields().iter().map(|field| leaf(field.name())).collect();
-        Self { schema: Arc::clone(schema), columns, conditions: vec![], front: BTreeSet::new(), made: BTreeMap::new() }
+        Self { schema: Arc::clone(schema), columns, conditions: vec![], shown: BTreeSet::new(), front: BTreeSet::new(), made: BTreeMap::new() }
     }
 
     fn then(&self, schema: &SchemaRef, columns: Vec<Expression>) -> Self {
@@ -277,14 +308,14 @@ impl Trace {
         let mut front = seen;
         front.insert(fingerprint.summary());
         let (schema, columns) = after;
-        Self { schema, columns, conditions: vec![], front, made: self.made.clone() }
+        Self { schema, columns, conditions: vec![], shown: BTreeSet::new(), front, made: self.made.clone() }
     }
 
     /// For those who read a table or a source by its name (I1).
     fn at_border(&self, name: &str, schema: &SchemaRef) -> Self {
         let told = |fact: &String| if fact.starts_with("in ") { fact.clone() } else { format!("in {name}: {fact}") };
         let mut border = Self::fresh(schema);
-        let front = self.front.iter().cloned().chain(self.conditions.iter().map(text)).collect::<BTreeSet<_>>();
+        let front = self.front.iter().chain(&self.shown).cloned().chain(self.conditions.iter().map(text)).collect::<BTreeSet<_>>();
         border.front = front.iter().map(told).collect();
         for (column, field) in self.columns.iter().zip(schema.fields()) {
             let mut made: BTreeSet<String> = leaves(column).iter().filter_map(|name| self.made.get(name)).flatten().cloned().collect();

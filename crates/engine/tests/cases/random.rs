@@ -31,6 +31,14 @@ const QUERIES: &[(&str, &str)] = &[
     ("cumulate", "SELECT window_start, window_end, sum(v) AS v FROM CUMULATE(a, at, INTERVAL '4 seconds', INTERVAL '12 seconds') GROUP BY window_start, window_end"),
     ("rolled_up", "SELECT window_start, window_end, k, v, count(*) AS n FROM TUMBLE(a, at, INTERVAL '10 seconds') GROUP BY window_start, window_end, ROLLUP (k, v)"),
     ("sessions", "SELECT k, window_start, window_end, count(*) AS n, sum(d) AS d FROM SESSION(a PARTITION BY (k), at, INTERVAL '3 seconds') GROUP BY k, window_start, window_end"),
+    (
+        "sessions_grow",
+        "SELECT k, window_start, window_end, count(*) AS n, sum(d) AS d FROM SESSION(a PARTITION BY (k), at, INTERVAL '3 seconds') WHERE v > 1 GROUP BY k, window_start, window_end EMIT ON CHANGE",
+    ),
+    (
+        "session_sizes",
+        "SELECT n, count(*) AS sessions FROM (SELECT window_start, window_end, count(*) AS n FROM SESSION(a, at, INTERVAL '2 seconds') GROUP BY window_start, window_end HAVING count(*) > 1) GROUP BY n EMIT ON CHANGE",
+    ),
     ("session_rows", "SELECT id, k, d, tags, attrs, window_start, window_end FROM SESSION(ua PARTITION BY (k), at, INTERVAL '3 seconds')"),
     ("first_rows", "SELECT id, k, d, tags, attrs FROM DEDUPLICATE(a, KEY (id))"),
     ("last_rows", "SELECT id, k, d, tags, attrs, at FROM DEDUPLICATE(a, KEY (k), KEEP LAST) EMIT ON CHANGE"),

@@ -333,6 +333,24 @@ fn what_does_not_fit_is_refused_by_name_and_rebuilt_on_demand() {
             "sum(x * 2) was added; sum(x) was removed",
             "what its groups hold",
         ),
+        (
+            "SELECT k, count(*) AS n FROM s GROUP BY k HAVING count(*) > 3 EMIT ON CHANGE",
+            "SELECT k, count(*) AS n FROM s GROUP BY k HAVING count(*) > 60 EMIT ON CHANGE".to_owned(),
+            "the condition on rows that change in t was count(*) > 3, is count(*) > 60 (rows that the old one has shown would never be taken back)",
+            "what its groups hold",
+        ),
+        (
+            "SELECT k, count(*) AS n FROM s GROUP BY k EMIT ON CHANGE",
+            "SELECT k AS who, count(*) AS n FROM s GROUP BY k EMIT ON CHANGE".to_owned(),
+            "the key of t was k, is k AS who",
+            "what its groups hold",
+        ),
+        (
+            "SELECT n, count(*) AS groups FROM (SELECT k, count(*) AS n FROM s GROUP BY k) WHERE n > 3 GROUP BY n EMIT ON CHANGE",
+            "SELECT n, count(*) AS groups FROM (SELECT k, count(*) AS n FROM s GROUP BY k) WHERE n > 4 GROUP BY n EMIT ON CHANGE".to_owned(),
+            "the condition on rows that change was count(*) > 3, is count(*) > 4",
+            "",
+        ),
     ];
     for (first, second, words, loss) in cases {
         let changed = Changed::new(first, &rows(0, 150), &second);
@@ -343,6 +361,19 @@ fn what_does_not_fit_is_refused_by_name_and_rebuilt_on_demand() {
         changed.run(&changed.second, &rows(150, 200), true, true).unwrap_or_else(|e| panic!("{}", e.report()));
         assert!(changed.fates().values().all(|fate| matches!(fate, Fate::Reused { changes, .. } if changes.is_empty())), "{:?}", changed.fates());
     }
+}
+
+/// A table without state of its own that reads one whose rows come and go: what it shows is as good as its condition.
+#[test]
+fn a_condition_on_rows_that_change_is_held_by_what_makes_them() {
+    let project = |condition: &str, more: &str| {
+        format!("CREATE TABLE counts AS SELECT k, count(*) AS n FROM s GROUP BY k EMIT ON CHANGE; CREATE TABLE t AS SELECT k, n * 10 AS n FROM counts WHERE {condition} EMIT ON CHANGE{more}")
+    };
+    let changed = Changed::new(&project("n > 3", ""), &rows(0, 150), &project("n > 5", ""));
+    let change = changed.one_change();
+    assert_eq!((change.words.as_str(), change.effect), ("the condition on rows that change in t was n > 3, is n > 5", Effect::Breaks));
+    let another = Changed::new(&project("n > 3", ""), &rows(0, 150), &project("n > 3", "; CREATE TABLE u AS SELECT k, n FROM counts WHERE n > 9 EMIT ON CHANGE"));
+    assert!(matches!(&another.fates()["counts/1:changes"], Fate::Reused { changes, .. } if changes.is_empty()), "{:?}", another.fates());
 }
 
 #[test]

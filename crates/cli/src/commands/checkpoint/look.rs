@@ -61,7 +61,7 @@ impl Look {
     pub fn at(store: &Store) -> Result<Look> {
         let mut look = Look {
             store: store.clone(),
-            metadata: store.get(Paths::METADATA)?.map(|bytes| piece(store, Paths::METADATA, &bytes)),
+            metadata: store.read(Paths::METADATA)?.map(|bytes| piece(store, Paths::METADATA, bytes)),
             claims: BTreeMap::new(),
             manifests: BTreeMap::new(),
             records: BTreeMap::new(),
@@ -79,8 +79,8 @@ impl Look {
                 look.foreign.push(path);
                 continue;
             };
-            if let Some(bytes) = store.get(&path)? {
-                look.folded.push(Folded { records: piece(store, &path, &bytes), path, last });
+            if let Some(bytes) = store.read(&path)? {
+                look.folded.push(Folded { records: piece(store, &path, bytes), path, last });
             }
         }
         Ok(look)
@@ -114,11 +114,12 @@ impl Look {
 
     /// What is wrong with a file that a manifest names by its checksum; `None` if nothing is.
     pub fn wrong_with(&self, file: &StateFile) -> Result<Option<String>> {
-        Ok(match self.store.get(&file.path)? {
-            None => Some("it is missing".to_owned()),
-            Some(bytes) if bytes.len() as u64 != file.bytes => Some(format!("it has {} bytes, recorded are {}", bytes.len(), file.bytes)),
-            Some(bytes) if checksum(&bytes) != file.checksum => Some(format!("its checksum is {}, recorded is {}", checksum(&bytes), file.checksum)),
-            Some(_) => None,
+        Ok(match self.store.read(&file.path)?.transpose() {
+            Err(why) => Some(why),
+            Ok(None) => Some("it is missing".to_owned()),
+            Ok(Some(bytes)) if bytes.len() as u64 != file.bytes => Some(format!("it has {} bytes, recorded are {}", bytes.len(), file.bytes)),
+            Ok(Some(bytes)) if checksum(&bytes) != file.checksum => Some(format!("its checksum is {}, recorded is {}", checksum(&bytes), file.checksum)),
+            Ok(Some(_)) => None,
         })
     }
 
@@ -134,8 +135,12 @@ impl Look {
     }
 }
 
-fn piece<T: DeserializeOwned>(store: &Store, path: &str, bytes: &[u8]) -> Piece<T> {
-    match open(&store.describe(path), bytes) {
+fn piece<T: DeserializeOwned>(store: &Store, path: &str, bytes: std::result::Result<Vec<u8>, String>) -> Piece<T> {
+    let bytes = match bytes {
+        Ok(bytes) => bytes,
+        Err(why) => return Piece::Bad(why),
+    };
+    match open(&store.describe(path), &bytes) {
         Ok(content) => Piece::Good(content),
         Err(error) => {
             let message = error.message();
@@ -152,8 +157,8 @@ fn numbered<T: DeserializeOwned>(store: &Store, folder: &str, inside: impl Fn(&T
             foreign.push(path);
             continue;
         };
-        let Some(bytes) = store.get(&path)? else { continue };
-        let found = match piece(store, &path, &bytes) {
+        let Some(bytes) = store.read(&path)? else { continue };
+        let found = match piece(store, &path, bytes) {
             Piece::Good(content) if inside(&content) != number => Piece::Bad(format!("it says it is number {}", inside(&content))),
             other => other,
         };

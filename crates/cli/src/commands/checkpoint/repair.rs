@@ -84,9 +84,17 @@ impl Aside {
     }
 
     fn keep(&self, store: &Store, path: &str) -> Result<()> {
-        match store.get(path)? {
-            Some(bytes) => self.place.put(path, &bytes),
-            None => Ok(()),
+        match (store.read(path)?, store, &self.place) {
+            (Some(Ok(bytes)), ..) => self.place.put(path, &bytes),
+            // What cannot be read can still be moved.
+            (Some(Err(_)), Store::Local(from), Store::Local(to)) => {
+                let (from, to) = (from.join(path), to.join(path));
+                if let Some(folder) = to.parent() {
+                    fs::create_dir_all(folder).map_err(|e| Error::unavailable("CLI0074", format!("the folder \"{}\" cannot be made", folder.display())).caused_by(e).definite())?;
+                }
+                rename(&from, &to)
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -34,6 +34,35 @@ pub struct State {
     memory: u64,
     /// Tables that the lake has; none before the first epoch.
     tables: BTreeSet<String>,
+    /// Of these, what a start would do with them.
+    stored: BTreeMap<String, Stored>,
+}
+
+/// What a start would do with a table that is there.
+pub enum Stored {
+    /// It is written on, with these columns besides.
+    Fits { new: Vec<String> },
+    /// It is refused.
+    Unfit { why: String, hint: String },
+}
+
+impl Stored {
+    /// In words; nothing if nothing changes.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Fits { new } if new.is_empty() => vec![],
+            Self::Fits { new } => vec![format!("it gets new {} {}: NULL in the rows that are there", if new.len() == 1 { "column" } else { "columns" }, new.join(", "))],
+            Self::Unfit { why, hint } => vec![format!("refused: {why}"), format!("  {hint}")],
+        }
+    }
+
+    /// The same for a machine.
+    pub fn json(&self) -> Value {
+        match self {
+            Self::Fits { new } => json!({ "fits": true, "new_columns": new }),
+            Self::Unfit { why, hint } => json!({ "fits": false, "why": why, "hint": hint }),
+        }
+    }
 }
 
 /// What becomes of one operator's state, in a word.
@@ -48,7 +77,7 @@ fn word(fate: &Fate, begun: &[&str]) -> &'static str {
 
 impl State {
     /// Looks at the checkpoint, if there is one. `rates` are those that were given.
-    pub fn of(plan: &Plan, checkpoint: Option<&Checkpoint>, tables: BTreeSet<String>, rates: &[Rate], memory: u64) -> Result<State> {
+    pub fn of(plan: &Plan, checkpoint: Option<&Checkpoint>, tables: BTreeSet<String>, stored: BTreeMap<String, Stored>, rates: &[Rate], memory: u64) -> Result<State> {
         let manifest = checkpoint.map(system::newest_manifest).transpose()?.flatten();
         let earlier = match (checkpoint, &manifest) {
             (Some(checkpoint), Some(newest)) => earlier(checkpoint, newest.epoch)?,
@@ -70,7 +99,12 @@ impl State {
         let empty = BTreeMap::new();
         let chains = manifest.as_ref().map_or(&empty, |m| &m.state);
         let plain = known.iter().map(|(source, (rate, _))| (source.clone(), *rate)).collect();
-        Ok(State { fates: fates(plan, chains), estimates: estimates(plan, &plain), manifest, earlier, rates: known, memory, tables })
+        Ok(State { fates: fates(plan, chains), estimates: estimates(plan, &plain), manifest, earlier, rates: known, memory, tables, stored })
+    }
+
+    /// What a start would do with a table that is there.
+    pub fn stored(&self, table: &str) -> Option<&Stored> {
+        self.stored.get(table)
     }
 
     fn chains(&self) -> impl Iterator<Item = (&String, &OperatorState)> {
@@ -207,6 +241,9 @@ impl State {
         let mut lines = Vec::new();
         if self.fates.values().any(|fate| matches!(fate, Fate::Rebuild { .. })) {
             lines.push("an operator has changed: the pipeline refuses to start, unless it is started once with --rebuild".to_owned());
+        }
+        if self.stored.values().any(|stored| matches!(stored, Stored::Unfit { .. })) {
+            lines.push("a table that is there does not fit its query any more: the pipeline refuses to start".to_owned());
         }
         if self.rates.is_empty() {
             return lines;

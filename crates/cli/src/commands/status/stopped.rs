@@ -13,6 +13,7 @@ use watershed_types::Result;
 use super::running::watermark;
 use crate::arguments::Format;
 use crate::commands::query::answer;
+use crate::orphans;
 use crate::output::{Cell, Sheet, account_cells, ago, count, print, print_json, size, thousands};
 use crate::project::Project;
 use crate::system;
@@ -21,6 +22,9 @@ use crate::system;
 pub fn show(project: &Project, runtime: &Runtime, held: bool, format: Format) -> Result<()> {
     let state = if held { "busy" } else { "stopped" };
     let Some(checkpoint) = system::open_checkpoint(project, runtime.handle())? else {
+        if let Some(lost) = orphans::lost(project, runtime.handle(), &system::open_store(project, runtime.handle())?)? {
+            return Err(lost);
+        }
         return if format == Format::Table {
             print(&format!("{} has not run yet; start it with `watershed up`\n", project.name()))
         } else {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use watershed_engine::checkpoint::{Checkpoint, Store};
 use watershed_engine::run::staged_files;
-use watershed_protocol::{Claim, CommitRecord, DeliveryRecord, Manifest, Paths, open};
+use watershed_protocol::{Claim, CommitRecord, DeliveryRecord, Manifest, Paths, damaged, open};
 use watershed_types::{Error, Result};
 
 use super::finding::Finding;
@@ -153,7 +153,14 @@ fn one<T: DeserializeOwned>(store: &Store, folder: &str, name: &str, audit: &mut
         audit.findings.push(Finding::note(CHECK, format!("file \"{}\" is none of ours and is not read", store.describe(&path))));
         return Ok(None);
     }
-    let Some(bytes) = store.get(&path)? else { return Ok(None) };
+    let bytes = match store.read(&path)? {
+        None => return Ok(None),
+        Some(Ok(bytes)) => bytes,
+        Some(Err(why)) => {
+            audit.fail(&damaged(&store.describe(&path), &why));
+            return Ok(None);
+        }
+    };
     match open(&store.describe(&path), &bytes) {
         Ok(value) => Ok(Some(value)),
         Err(error) => {
