@@ -27,7 +27,7 @@ use crate::marks::{Marks, Said};
 use crate::message::{Action, FORMAT, Message, Told};
 use crate::outbox::Outbox;
 use crate::plan::Plan;
-use crate::route::Client;
+use crate::route::{Again, Client};
 use crate::rule::{Look, Severity};
 use crate::sample::{Labels, Samples, read};
 
@@ -275,5 +275,8 @@ pub fn send_test(plan: &Plan, project: &str, route: &str) -> Result<()> {
     let message =
         Message { format: FORMAT, action: Action::Test, project: project.to_owned(), dedup_key, at, severity: Severity::P3, group, firing: vec![told], resolved: vec![], more: 0 };
     let client = Client::new()?;
-    known.target.send(route, &client, &message, &uuid::Uuid::now_v7().simple().to_string()).map_err(|refused| refused.error)
+    known.target.send(route, &client, &message, &uuid::Uuid::now_v7().simple().to_string()).map_err(|refused| match refused.again {
+        Again::Never => refused.error,
+        Again::Later(_) => refused.error.hint("Check the address and the key, and send it again: a test is not kept. Alerts would wait in .watershed/alerts/outbox."),
+    })
 }

@@ -47,6 +47,8 @@ impl Ask for ProjectAsk {
         let answered = self.runtime.block_on(async { tokio::time::timeout(timeout, answer(&context, sql)).await });
         let (schema, batches) = match answered {
             Err(_) => return Err(failed(format!("the query took longer than {} s", timeout.as_secs_f64())).hint("Make it cheaper, or give the rule a longer timeout.")),
+            // A table that no epoch has written has no rows.
+            Ok(Err(error)) if Error::find(&error).is_some_and(|ours| ours.code() == "CLI0061") => return Ok(Rows::default()),
             Ok(Err(error)) => {
                 let words = Error::find(&error).map_or_else(|| error.strip_backtrace(), |ours| ours.message().to_owned());
                 return Err(failed(format!("the query failed: {words}")));
