@@ -68,10 +68,10 @@ fn what_is_wrong_is_named_with_the_next_step() {
 fn default_rules_are_on_and_can_be_changed_one_by_one() {
     let read = |toml: &str| Plan::new(&toml::from_str(toml).expect("settings"), &|_| None).expect("a plan");
     let all = read("");
-    assert_eq!(all.rules.len(), 16);
+    assert_eq!(all.rules.len(), 17);
     assert!(all.routes.len() == 1 && all.routes["log"].target.kind() == "log", "without routes the log is told");
     let changed = read("[default.lag-growing]\nthreshold = 5\nfor = \"1m\"\nseverity = \"p0\"\n[default.skew]\nenabled = false\n");
-    assert_eq!(changed.rules.len(), 15);
+    assert_eq!(changed.rules.len(), 16);
     let lag = changed.rules.iter().find(|rule| rule.name == "lag-growing").expect("it is there");
     assert_eq!((lag.severity, lag.condition().as_str()), (Severity::P0, "watershed_source_lag_records > 5 and watershed_source_falling_behind == 1 for 1m"));
     assert_eq!(read("default_rules = false").rules.len(), 0);

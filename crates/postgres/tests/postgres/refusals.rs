@@ -132,10 +132,20 @@ fn what_no_row_is_to_blame_for_is_an_error() {
     assert_eq!(error.next_step(), Some("Run: ALTER TABLE \"public\".\"under_way\" ALTER COLUMN \"id\" TYPE bigint;"));
     sql(&server.url, "DROP TABLE under_way");
     assert_eq!(deliver(&target, 2, 1, &many(10, 10)).expect_err("gone").code(), "PG0006");
+    assert_eq!(target.claim(Generation(1)).expect_err("it had rows").code(), "PG0036");
+    assert_eq!(sql(&server.url, "SELECT to_regclass('under_way') IS NULL"), ["t"], "no empty table in its place");
     sql(&server.url, "CREATE TABLE under_way (id int8, name text, amount numeric, gone bool)");
+    target.claim(Generation(1)).expect("somebody made it");
     deliver(&target, 2, 1, &many(10, 10)).expect("mended");
     sql(&server.url, "ALTER TABLE under_way DROP COLUMN name");
     assert_eq!(deliver(&target, 3, 1, &many(20, 10)).expect_err("a column is gone").code(), "PG0011");
+}
+
+#[test]
+fn a_server_without_tls_is_not_asked_again() {
+    let target = target(&shared().url.replace("sslmode=disable", "sslmode=require"), &[("table", "never")], schema());
+    let error = target.claim(Generation(1)).expect_err("it speaks no TLS");
+    assert_eq!((error.kind(), error.code()), (Kind::Invalid, "PG0002"), "{}", error.report());
 }
 
 #[test]
