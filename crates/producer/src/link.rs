@@ -40,6 +40,9 @@ impl Link {
             // Makes batches leave whose linger is not over; its poll wakes up for reports. Short, because it does not
             // return before its time.
             let _ = self.producer.flush(Duration::from_millis(4));
+            // SUBTLE: it waits for records alone, and returns at once where only an error is left to be heard, which counts as
+            // in flight, too.
+            self.poll();
         }
         self.poll();
         true

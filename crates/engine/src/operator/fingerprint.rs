@@ -293,6 +293,8 @@ fn words(part: &str, before: &[Item], now: &[Item]) -> String {
         let said = said.map(|(names, what)| format!("{} {} {what}", names.join(", "), if names.len() == 1 { "was" } else { "were" }));
         return said.collect::<Vec<_>>().join("; ");
     }
+    // Of several conditions only those that differ.
+    let (was, is) = if part.starts_with(SHOWN) { (removed, added) } else { (was, is) };
     let (was, is) = (bracketed(part, &was), bracketed(part, &is));
     match part {
         "groups" => format!("GROUP BY was {was}, is {is}"),

@@ -250,13 +250,27 @@ impl Lowering<'_> {
         let names: Vec<String> = keys.iter().map(|e| e.to_string()).collect();
         let words = format!("aggregate {} by {}", functions.join(", "), names.join(", "));
         let earlier = format!("keyed aggregate groups={names:?} functions={functions:?}");
-        let fingerprint =
-            Fingerprint::new("keyed aggregate", earlier).with_all("groups", aggregate.group_expr.iter().map(Expr::schema_name)).with_all("functions", &functions).for_ever(settles.is_none());
+        let fingerprint = Fingerprint::new("keyed aggregate", earlier)
+            .with_all("groups", aggregate.group_expr.iter().map(Expr::schema_name))
+            .with_all("functions", &functions)
+            .for_ever(settles.is_none());
         let id = self.operator_id("keyed");
         let key = (0..keys.len()).map(KeyColumn::At).collect();
         let output = (0..schema.fields().len()).collect();
         let mut steps = lowered.steps;
-        steps.push(Step::Operator(Box::new(KeyedSpec { id, fingerprint, words, relation, keys, key_types, number: 0, prune: false, settles, output, schema: Arc::clone(&schema) })));
+        steps.push(Step::Operator(Box::new(KeyedSpec {
+            id,
+            fingerprint,
+            words,
+            relation,
+            keys,
+            key_types,
+            number: 0,
+            prune: false,
+            settles,
+            output,
+            schema: Arc::clone(&schema),
+        })));
         let rowtime = vec![RowTime::No; schema.fields().len()];
         Ok(Lowered { inputs: lowered.inputs, steps, schema, rowtime, aggregated: true, key: Some(key), hold: 0 })
     }

@@ -37,6 +37,8 @@ struct Trace {
     conditions: Vec<Expression>,
     /// What rows that come and go had to meet since the operator that makes them so.
     shown: BTreeSet<String>,
+    /// True if rows come and go where the query reads them.
+    changing: bool,
     /// What else happened to them.
     front: BTreeSet<String>,
     /// How the columns of tables are made, by name.
@@ -57,7 +59,7 @@ pub fn trace(plan: &mut Plan) {
                 Input::Source(source) => sources[source].clone(),
                 // A part of the same query is no border.
                 Input::Table(input) if plan.tables[input].name.contains('#') => tables[input].clone(),
-                Input::Table(input) => tables[input].at_border(&plan.tables[input].name, &plan.tables[input].schema),
+                Input::Table(input) => tables[input].at_border(&plan.tables[input].name, &plan.tables[input].schema, plan.tables[input].key.is_some()),
             });
         }
         let table = &mut plan.tables[index];
@@ -68,13 +70,20 @@ pub fn trace(plan: &mut Plan) {
         }
         let mut last = inputs.into_iter().next().unwrap_or_else(|| Trace::fresh(&table.schema));
         let rules = table.rules.iter().filter(|rule| rule.on_violation != OnViolation::Warn).map(|rule| format!("expect {}", rule.text));
-        if table.key.is_some() { last.shown.extend(rules) } else { last.front.extend(rules) };
+        if table.key.is_some() {
+            last.shown.extend(rules)
+        } else {
+            last.front.extend(rules)
+        };
         let border = !table.name.contains('#');
         if border && let Some(key) = &table.key {
-            let mut named_by: Vec<Item> = key.iter().map(|column| match (text(&last.columns[*column]), table.schema.field(*column).name()) {
-                (column, name) if column == *name => Item::plain(column),
-                (column, name) => Item::plain(format!("{column} AS {name}")),
-            }).collect();
+            let mut named_by: Vec<Item> = key
+                .iter()
+                .map(|column| match (text(&last.columns[*column]), table.schema.field(*column).name()) {
+                    (column, name) if column == *name => Item::plain(column),
+                    (column, name) => Item::plain(format!("{column} AS {name}")),
+                })
+                .collect();
             named_by.sort_by(|a, b| a.is.cmp(&b.is));
             let (shown, named) = (format!("{SHOWN} in {}", table.name), format!("{NAMED} {}", table.name));
             let parts = [(shown, last.shown.iter().map(Item::plain).collect()), (named, named_by)];
@@ -105,7 +114,7 @@ fn of_source(source: &SourcePlan) -> Trace {
             trace = trace.project(expressions, schema);
         }
     }
-    trace.at_border(&source.name, &source.schema)
+    trace.at_border(&source.name, &source.schema, false)
 }
 
 /// What is known after a step; `None` if nothing has changed. Operators are completed on the way.
@@ -118,7 +127,11 @@ fn follow(step: &mut Step, inputs: &[Trace], roots: &[String]) -> Option<Trace> 
             let condition = trace.resolve(condition);
             let parts = split_conjunction(&condition).into_iter();
             match changing {
-                true => trace.shown.extend(parts.map(text)),
+                true => {
+                    trace.shown.extend(parts.map(text));
+                    let made = trace.made_for([&condition]);
+                    trace.shown.extend(made);
+                }
                 false => trace.conditions.extend(parts.cloned()),
             }
             trace
@@ -151,7 +164,11 @@ fn follow(step: &mut Step, inputs: &[Trace], roots: &[String]) -> Option<Trace> 
             let conditions = on.chain(filter).collect::<Vec<_>>().join(" AND ");
             let table = spec.table.display_indent().to_string().lines().map(str::trim).collect::<Vec<_>>().join(" < ");
             let joined = format!("{} join on {conditions} with {table}", spec.join_type);
-            if spec.changing { after.shown.insert(joined) } else { after.front.insert(joined) };
+            if spec.changing {
+                after.shown.insert(joined)
+            } else {
+                after.front.insert(joined)
+            };
             after
         }
         Step::Try(_) => return None,
@@ -213,7 +230,7 @@ fn follow(step: &mut Step, inputs: &[Trace], roots: &[String]) -> Option<Trace> 
                 parts.push((*name, input.items()));
             }
             let seen = inputs.iter().flat_map(|input| input.seen(&input.columns)).collect();
-            let shown: BTreeSet<&String> = inputs.iter().flat_map(|input| &input.shown).collect();
+            let shown: BTreeSet<String> = inputs.iter().flat_map(|input| input.taken_back_by(&input.columns)).collect();
             parts.push((SHOWN, shown.into_iter().map(Item::plain).collect()));
             let left = inputs[0].columns.len();
             let both: usize = inputs.iter().map(|input| input.columns.len()).sum();
@@ -236,7 +253,7 @@ fn settle(fingerprint: &mut Fingerprint, roots: &[String]) {
 impl Trace {
     fn fresh(schema: &SchemaRef) -> Self {
         let columns = schema.fields().iter().map(|field| leaf(field.name())).collect();
-        Self { schema: Arc::clone(schema), columns, conditions: vec![], shown: BTreeSet::new(), front: BTreeSet::new(), made: BTreeMap::new() }
+        Self { schema: Arc::clone(schema), columns, conditions: vec![], shown: BTreeSet::new(), changing: false, front: BTreeSet::new(), made: BTreeMap::new() }
     }
 
     fn then(&self, schema: &SchemaRef, columns: Vec<Expression>) -> Self {
@@ -259,14 +276,28 @@ impl Trace {
     }
 
     /// What is in front of an operator that depends on these expressions.
-    fn seen<'a>(&self, expressions: impl IntoIterator<Item = &'a Expression>) -> BTreeSet<String> {
+    fn seen<'a>(&'a self, expressions: impl IntoIterator<Item = &'a Expression>) -> BTreeSet<String> {
         let mut seen = self.front.clone();
         seen.extend(self.conditions.iter().map(text));
-        let names = expressions.into_iter().flat_map(leaves).chain(self.conditions.iter().flat_map(leaves));
-        for name in names {
-            seen.extend(self.made.get(&name).into_iter().flatten().cloned());
+        if !self.changing {
+            seen.extend(self.made_for(expressions.into_iter().chain(&self.conditions)));
         }
         seen
+    }
+
+    /// By what an operator that depends on these expressions finds the row again that is taken back: it must be as it was when it
+    /// came.
+    fn taken_back_by<'a>(&'a self, expressions: impl IntoIterator<Item = &'a Expression>) -> BTreeSet<String> {
+        let mut facts = self.shown.clone();
+        if self.changing {
+            facts.extend(self.made_for(expressions));
+        }
+        facts
+    }
+
+    /// How tables make the columns that these expressions are of.
+    fn made_for<'a>(&'a self, expressions: impl IntoIterator<Item = &'a Expression>) -> BTreeSet<String> {
+        expressions.into_iter().flat_map(leaves).filter_map(|name| self.made.get(&name)).flatten().cloned().collect()
     }
 
     fn items(&self) -> Vec<Item> {
@@ -308,15 +339,18 @@ impl Trace {
         let mut front = seen;
         front.insert(fingerprint.summary());
         let (schema, columns) = after;
-        Self { schema, columns, conditions: vec![], shown: BTreeSet::new(), front, made: self.made.clone() }
+        // Within a query a column of an operator is what it is: what makes it is the operator's own.
+        Self { schema, columns, conditions: vec![], shown: BTreeSet::new(), changing: false, front, made: self.made.clone() }
     }
 
     /// For those who read a table or a source by its name (I1).
-    fn at_border(&self, name: &str, schema: &SchemaRef) -> Self {
+    fn at_border(&self, name: &str, schema: &SchemaRef, changing: bool) -> Self {
         let told = |fact: &String| if fact.starts_with("in ") { fact.clone() } else { format!("in {name}: {fact}") };
         let mut border = Self::fresh(schema);
-        let front = self.front.iter().chain(&self.shown).cloned().chain(self.conditions.iter().map(text)).collect::<BTreeSet<_>>();
+        let front = self.front.iter().cloned().chain(self.conditions.iter().map(text)).collect::<BTreeSet<_>>();
         border.front = front.iter().map(told).collect();
+        border.shown = self.shown.iter().map(told).collect();
+        border.changing = changing;
         for (column, field) in self.columns.iter().zip(schema.fields()) {
             let mut made: BTreeSet<String> = leaves(column).iter().filter_map(|name| self.made.get(name)).flatten().cloned().collect();
             let computed = text(column);

@@ -367,11 +367,24 @@ fn what_does_not_fit_is_refused_by_name_and_rebuilt_on_demand() {
 #[test]
 fn a_condition_on_rows_that_change_is_held_by_what_makes_them() {
     let project = |condition: &str, more: &str| {
-        format!("CREATE TABLE counts AS SELECT k, count(*) AS n FROM s GROUP BY k EMIT ON CHANGE; CREATE TABLE t AS SELECT k, n * 10 AS n FROM counts WHERE {condition} EMIT ON CHANGE{more}")
+        format!(
+            "CREATE TABLE counts AS SELECT k, count(*) AS n FROM s GROUP BY k EMIT ON CHANGE; CREATE TABLE t AS SELECT k, n * 10 AS n FROM counts WHERE {condition} EMIT ON CHANGE{more}"
+        )
     };
     let changed = Changed::new(&project("n > 3", ""), &rows(0, 150), &project("n > 5", ""));
     let change = changed.one_change();
     assert_eq!((change.words.as_str(), change.effect), ("the condition on rows that change in t was n > 3, is n > 5", Effect::Breaks));
+    let tens = |times: i64| {
+        format!(
+            "CREATE TABLE counts AS SELECT k, count(*) * {times} AS n FROM s GROUP BY k EMIT ON CHANGE; CREATE TABLE t AS SELECT n, count(*) AS ks FROM counts GROUP BY n EMIT ON CHANGE"
+        )
+    };
+    let computed = Changed::new(&tens(1), &rows(0, 150), &tens(10));
+    let change = computed.one_change();
+    assert_eq!(change.effect, Effect::Breaks, "a row that is taken back is not the one that came: {change:?}");
+    let in_front = Changed::new(&tens(1), &rows(0, 150), &tens(1).replace("FROM s", "FROM s WHERE x > 1"));
+    assert!(in_front.fates().values().flat_map(Fate::changes).all(|change| change.effect == Effect::Mixes), "{:?}", in_front.fates());
+
     let another = Changed::new(&project("n > 3", ""), &rows(0, 150), &project("n > 3", "; CREATE TABLE u AS SELECT k, n FROM counts WHERE n > 9 EMIT ON CHANGE"));
     assert!(matches!(&another.fates()["counts/1:changes"], Fate::Reused { changes, .. } if changes.is_empty()), "{:?}", another.fates());
 }
