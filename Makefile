@@ -54,13 +54,14 @@ build: setup $(CONSOLE) ## compile the program and its console: target/release/w
 demo: build ## simulated transactions through the whole pipeline, for a first look
 	@"$(BIN)/watershed" demo $(DEMO)
 
-# In CI the compiled code may be older than a checkout whose files carry old times; see scripts/sources.
+# In CI what was compiled before is known by content; see scripts/sources.
 test: setup-test $(CONSOLE) ## everything CI runs: unit and integration tests, another reader of the lake, the docs' examples
 	@scripts/sources check "$(CARGO_TARGET_DIR)"
 	$(CARGO) build --release -p watershed-cli
+	$(CARGO) test --release --workspace --no-run
+	@scripts/sources built "$(CARGO_TARGET_DIR)"
 	@if [ -n "$(WATERSHED_PYTHON)" ]; then export WATERSHED_PYTHON="$(WATERSHED_PYTHON)"; else unset WATERSHED_PYTHON; fi; \
 	set -x; $(CARGO) test --release --workspace
-	@scripts/sources built "$(CARGO_TARGET_DIR)"
 	scripts/check-docs "$(BIN)/watershed"
 	@if [ -n "$(CONSOLE)" ] && command -v chromium >/dev/null; then scripts/test-console "$(BIN)/watershed"; else echo "make: no chromium or no npm, so the console was not clicked through" >&2; fi
 
