@@ -212,7 +212,9 @@ impl Book {
         }
         let at = now();
         let id = uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect();
-        let until = at.saturating_add(i64::try_from(lasting.as_micros()).unwrap_or(i64::MAX));
+        // No calendar goes further.
+        let longest = Duration::from_secs(100 * 366 * 86_400);
+        let until = at.saturating_add(i64::try_from(lasting.min(longest).as_micros()).unwrap_or(i64::MAX));
         let silence = Silence { id, alert: scope.alert, rule: scope.rule, labels: scope.labels, until, reason: reason.to_owned(), by: by.to_owned(), created_at: at };
         self.marks.silence(&silence)?;
         self.refresh();

@@ -143,11 +143,12 @@ impl Evaluator {
     /// Looks at one rule; says which of its alerts are over.
     fn look_at(&mut self, index: usize, at: i64, samples: Option<&Samples>, answer: Option<Result<Rows, Error>>) -> Vec<String> {
         let rule = &self.plan.rules[index];
+        let answer = answer.map(|answer| answer.and_then(|rows| found_in_rows(rule, &rows, at)));
         let (found, gap) = match (&rule.look, answer) {
             (Look::Metrics(_), _) => (samples.map(|samples| found_in(rule, samples, &self.history, at)), self.plan.interval),
             // No new answer: nothing was seen.
             (Look::Query { .. }, None) => return vec![],
-            (Look::Query { every, .. }, Some(Ok(rows))) => (Some(found_in_rows(rule, &rows, at)), *every),
+            (Look::Query { every, .. }, Some(Ok(found))) => (Some(found), *every),
             (Look::Query { every, .. }, Some(Err(error))) => {
                 metrics::counter!("watershed_alert_rule_errors_total", "rule" => rule.name.clone()).increment(1);
                 tracing::warn!(rule = rule.name, error = %error.report(), "a rule could not be looked at");
@@ -240,8 +241,12 @@ pub fn found_in(rule: &Rule, samples: &Samples, history: &History, at: i64) -> F
     Found { holds, clear: rule.clear.as_ref().map(of) }
 }
 
-/// Looks at a rule over the rows of its query.
-pub fn found_in_rows(rule: &Rule, rows: &Rows, at: i64) -> Found {
+/// Looks at a rule over the rows of its query. Errors: `ALR0010` if its conditions name what is no number of theirs.
+pub fn found_in_rows(rule: &Rule, rows: &Rows, at: i64) -> Result<Found, Error> {
+    if let Some(wrong) = unanswered(rule, rows) {
+        let hint = format!("The columns of its query are {}; names without quotes are in lower case there.", rows.columns.join(", "));
+        return Err(Error::invalid("ALR0010", format!("its condition looks at \"{wrong}\", which is no column of numbers of its query")).hint(hint));
+    }
     let labels_of = |row: &[Cell]| -> Labels {
         let named = rows.columns.iter().zip(row);
         named.filter_map(|(column, cell)| if let Cell::Text(text) = cell { Some((column.clone(), text.clone())) } else { None }).collect()
@@ -256,11 +261,23 @@ pub fn found_in_rows(rule: &Rule, rows: &Rows, at: i64) -> Found {
         for row in &rows.rows {
             holds.entry(labels_of(row)).or_insert_with(|| numbers(row).first().map_or(1.0, |(_, value)| *value));
         }
-        return Found { holds: holds.into_iter().collect(), clear: None };
+        return Ok(Found { holds: holds.into_iter().collect(), clear: None });
     }
     let samples = rows.rows.iter().flat_map(|row| numbers(row).into_iter().map(|(name, value)| Sample { name, labels: labels_of(row), value }));
     let samples = Samples::new(samples);
-    found_in(rule, &samples, &History::default(), at)
+    Ok(found_in(rule, &samples, &History::default(), at))
+}
+
+/// What a rule's conditions look at and its query does not answer with numbers. A query that could not be asked has no columns.
+fn unanswered<'r>(rule: &'r Rule, rows: &Rows) -> Option<&'r str> {
+    if rows.columns.is_empty() {
+        return None;
+    }
+    let is_number = |name: &str| {
+        let column = rows.columns.iter().position(|column| column == name);
+        column.is_some_and(|column| !rows.rows.iter().any(|row| matches!(row.get(column), Some(Cell::Text(_)))))
+    };
+    conditions(rule).into_iter().flat_map(Condition::selectors).map(|selector| selector.name.as_str()).find(|name| !is_number(name))
 }
 
 /// A name for a rule and labels, fit for a path.

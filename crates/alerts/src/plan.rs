@@ -151,6 +151,9 @@ fn rule(written: &WrittenRule, settings: &Settings) -> Result<Rule> {
         }
         (Some(sql), condition) => {
             check_windows(&owner, condition.as_ref())?;
+            if [written.every, written.timeout].into_iter().flatten().any(|length| length.is_zero()) {
+                return Err(Error::invalid("ALR0003", format!("{owner}: every and timeout cannot be zero")).hint("Write durations such as every = \"60s\", timeout = \"30s\"."));
+            }
             Look::Query { sql: sql.clone(), condition, every: written.every.unwrap_or(Duration::from_secs(60)), timeout: written.timeout.unwrap_or(Duration::from_secs(30)) }
         }
         (None, None) => return Err(Error::invalid("ALR0003", format!("{owner} looks at nothing")).hint("Give it when = \"a condition over metrics\", or sql = \"SELECT …\".")),

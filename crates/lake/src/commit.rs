@@ -47,6 +47,38 @@ pub(crate) struct Target<'a> {
     pub place: &'a Place,
     pub app_id: &'a str,
     pub columns: &'a Columns,
+    /// For a table whose rows change: the columns that name a row.
+    pub key: Option<&'a [String]>,
+}
+
+/// The table property that says whether rows change, and what names them. Tables of earlier versions have none.
+const ROWS: &str = "watershed.rows";
+
+/// What [`ROWS`] says.
+fn rows(key: Option<&[String]>) -> String {
+    match key {
+        None => "final".to_owned(),
+        Some(key) => format!("change, by ({})", key.join(", ")),
+    }
+}
+
+/// Refuses rows that change for a table whose rows are final, and the other way round, and another key.
+pub(crate) fn check_rows(table: &str, metadata: &Metadata, key: Option<&[String]>) -> Result<()> {
+    let told = serde_json::to_value(metadata).map_err(|cause| error::log_unreadable(table, cause))?;
+    let Some(was) = told["configuration"][ROWS].as_str() else { return Ok(()) };
+    let is = rows(key);
+    match was == is {
+        true => Ok(()),
+        false => Err(error::incompatible(
+            table,
+            format!("its rows {}, and the query's {}", said(was), said(&is)),
+            "Rows that are there by the one would never be taken back by the other: give the table a new name.",
+        )),
+    }
+}
+
+fn said(rows: &str) -> String {
+    if rows == "final" { "are final".to_owned() } else { rows.to_owned() }
 }
 
 impl Target<'_> {
@@ -150,6 +182,7 @@ impl Target<'_> {
                 }
                 continue;
             };
+            check_rows(self.table, &head.metadata, self.key)?;
             let missing = self.columns.missing_in(self.table, &head.schema, head.partition_columns())?;
             if missing.is_empty() {
                 return Ok(head);
@@ -176,6 +209,7 @@ impl Target<'_> {
             ("delta.deletedFileRetentionDuration", format!("interval {hours} hours")),
             ("delta.logRetentionDuration", format!("interval {} hours", hours.max(24))),
             ("delta.enableExpiredLogCleanup", "true".to_owned()),
+            (ROWS, rows(self.key)),
         ];
         let metadata = new_metadata(&self.columns.delta, &self.columns.partitioned_by, configuration)
             .and_then(|metadata| metadata.with_name(self.table.to_owned()))

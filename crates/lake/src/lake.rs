@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use url::Url;
 use watershed_types::Result;
 
-use crate::commit::Target;
+use crate::commit::{Target, check_rows};
 use crate::error;
 use crate::head::Head;
 use crate::properties::{Compression, Tuning};
@@ -149,7 +149,7 @@ impl Lake {
             tuning: Tuning::default(),
             runtime: self.runtime.clone(),
         };
-        let target = Target { table: &shared.name, place: &shared.place, app_id: &spec.app_id, columns: &shared.columns };
+        let target = Target { table: &shared.name, place: &shared.place, app_id: &spec.app_id, columns: &shared.columns, key: spec.key.as_deref() };
         let head = self.runtime.block_on(target.prepare(self.options.retention))?;
         Ok(Arc::new(LakeTable::new(self.clone(), Arc::new(shared), spec.app_id, spec.key, head)))
     }
@@ -173,10 +173,11 @@ impl Lake {
 
     /// What [`Lake::table`] would do with a table that is there, without doing it: the columns it would add. `None` if there is no
     /// such table. Errors: `LAKE0003` if the query does not fit it.
-    pub fn fits(&self, folder: &str, name: &str, schema: SchemaRef, partitioned_by: &[String]) -> Result<Option<Vec<String>>> {
+    pub fn fits(&self, folder: &str, name: &str, schema: SchemaRef, partitioned_by: &[String], key: Option<&[String]>) -> Result<Option<Vec<String>>> {
         let columns = Columns::new(name, schema, partitioned_by)?;
         let place = Place::open(self.table_url(folder, name)?, &self.options.storage)?;
         let Some(head) = self.runtime.block_on(Head::load(name, &place, ""))? else { return Ok(None) };
+        check_rows(name, &head.metadata, key)?;
         let missing = columns.missing_in(name, &head.schema, head.partition_columns())?;
         Ok(Some(missing.iter().map(|field| field.name().clone()).collect()))
     }

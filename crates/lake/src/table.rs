@@ -71,7 +71,7 @@ impl LakeTable {
     }
 
     fn target(&self) -> Target<'_> {
-        Target { table: &self.shared.name, place: &self.shared.place, app_id: &self.app_id, columns: &self.shared.columns }
+        Target { table: &self.shared.name, place: &self.shared.place, app_id: &self.app_id, columns: &self.shared.columns, key: self.key.as_deref() }
     }
 
     /// Writes a checkpoint of the log beside the next commits, now and then.

@@ -26,6 +26,7 @@ use arrow::ipc::writer::StreamWriter;
 use arrow::row::{RowConverter, SortField};
 use bytes::Bytes;
 use chrono::Utc;
+use deltalake_core::kernel::engine::arrow_conversion::TryIntoArrow;
 use deltalake_core::kernel::transaction::CommitData;
 use deltalake_core::kernel::{Action, Remove, Snapshot, Transaction};
 use deltalake_core::protocol::{DeltaOperation, OutputMode};
@@ -42,6 +43,8 @@ use crate::commit::{add, bytes};
 use crate::compact::{fit, read};
 use crate::error;
 use crate::head::Head;
+use crate::properties::Tuning;
+use crate::schema::{Columns, convert};
 use crate::storage::{Place, Put, sync_folders};
 use crate::table::LakeTable;
 use crate::writer::{FileEntry, Payload, Shared, TableWriter};
@@ -181,15 +184,16 @@ impl LakeTable {
         let merge = fold(&all, key).map_err(bad)?;
         for _ in 0..MOST_TRIES {
             let candidates = self.shared.runtime.block_on(self.candidates(head.version, &merge))?;
-            let mut writer = Box::new(TableWriter::new(self.shared.clone(), Epoch(epoch as u64)));
+            let whole = self.whole(head)?;
+            let mut writer = Box::new(TableWriter::new(whole.clone(), Epoch(epoch as u64)));
             let mut removed = Vec::new();
             for candidate in candidates {
-                if self.keep_others(&candidate, &merge, &mut writer)? {
+                if self.keep_others(&candidate, &merge, &whole.columns.data, &mut writer)? {
                     removed.push(candidate.remove);
                 }
             }
             if merge.rows.num_rows() > 0 {
-                writer.write(&merge.rows)?;
+                writer.write(&fit(&whole.columns.data, &merge.rows).map_err(bad)?)?;
             }
             let sealed: Payload = serde_json::from_value(writer.seal()?.payload).map_err(|cause| error::bad_payload(table, cause))?;
             let entry = self.entry(epoch, generation, &removed, sealed.files.clone())?;
@@ -223,6 +227,26 @@ impl LakeTable {
         Err(error::contended(table, MOST_TRIES))
     }
 
+    /// What is written in an epoch: all columns that the table has, also those that the query does not make any more, for rows that
+    /// are written again keep them.
+    fn whole(&self, head: &Head) -> Result<Arc<Shared>> {
+        let shared = &self.shared;
+        let theirs = head.schema.fields().any(|field| shared.columns.delta.field(field.name()).is_none());
+        if !theirs {
+            return Ok(self.shared.clone());
+        }
+        let all: Schema = head.schema.as_ref().try_into_arrow().map_err(|cause| error::log_unreadable(&shared.name, cause))?;
+        Ok(Arc::new(Shared {
+            name: shared.name.clone(),
+            place: shared.place.clone(),
+            columns: Columns::new(&shared.name, Arc::new(all), &[])?,
+            compression: shared.compression,
+            target_file_bytes: shared.target_file_bytes,
+            tuning: Tuning::default(),
+            runtime: shared.runtime.clone(),
+        }))
+    }
+
     fn discard(&self, files: &[FileEntry]) {
         for file in files {
             let _ = self.shared.runtime.block_on(self.shared.place.remove(&file.path));
@@ -246,15 +270,17 @@ impl LakeTable {
     }
 
     /// Writes a file's rows of other keys again, if it has rows of these. True if it had.
-    fn keep_others(&self, file: &Candidate, merge: &Merge, writer: &mut TableWriter) -> Result<bool> {
+    fn keep_others(&self, file: &Candidate, merge: &Merge, columns: &SchemaRef, writer: &mut TableWriter) -> Result<bool> {
         let table = &self.shared.name;
         let unreadable = |cause: Box<dyn std::error::Error + Send + Sync>| error::file_unreadable(table, &file.path, cause).definite();
         let content = self.shared.runtime.block_on(read(&self.shared.place, &file.path)).map_err(unreadable)?;
         let reader = ParquetRecordBatchReaderBuilder::try_new(content).and_then(|builder| builder.with_batch_size(8192).build()).map_err(|cause| unreadable(cause.into()))?;
         let (mut kept, mut hit) = (Vec::new(), false);
         for batch in reader {
-            let batch = batch.and_then(|batch| fit(&merge.rows.schema(), &batch)).map_err(|cause| unreadable(cause.into()))?;
-            let keys: Vec<ArrayRef> = merge.columns.iter().map(|column| Arc::clone(batch.column(*column))).collect();
+            let batch = batch.and_then(|batch| fit(columns, &batch)).map_err(|cause| unreadable(cause.into()))?;
+            let changes = merge.rows.schema();
+            let named = merge.columns.iter().map(|column| changes.field(*column)).filter_map(|field| Some((batch.column_by_name(field.name())?, field.data_type())));
+            let keys = named.map(|(column, wanted)| convert(column, wanted, true)).collect::<Result<Vec<ArrayRef>, _>>().map_err(|cause| unreadable(cause.into()))?;
             if keys.is_empty() {
                 // One row for all: what is there is that row.
                 hit |= batch.num_rows() > 0;

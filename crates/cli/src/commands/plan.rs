@@ -51,7 +51,8 @@ fn stored(project: &Project, runtime: &Runtime, plan: &Plan, tables: &BTreeSet<S
     }
     let lake = open_lake(project, runtime.handle())?;
     for table in plan.tables.iter().filter(|table| table.stored && tables.contains(&table.name)) {
-        match lake.fits(table.zone.as_str(), &table.name, Arc::clone(&table.schema), &table.partitioned_by) {
+        let key: Option<Vec<String>> = table.key_names().map(|names| names.into_iter().map(str::to_owned).collect());
+        match lake.fits(table.zone.as_str(), &table.name, Arc::clone(&table.schema), &table.partitioned_by, key.as_deref()) {
             Ok(None) => {}
             Ok(Some(columns)) => {
                 found.insert(table.name.clone(), Stored::Fits { new: columns });

@@ -116,6 +116,7 @@ impl Store {
         match fs::read(root.join(path)) {
             Ok(bytes) => Ok(Some(Ok(bytes))),
             Err(error) => match error.kind() {
+                ErrorKind::NotFound if root.join(path).is_symlink() => Ok(Some(Err("it is a link to a file that is not there".to_owned()))),
                 ErrorKind::NotFound => Ok(None),
                 ErrorKind::PermissionDenied => Err(io_error("read", &root.join(path), error)),
                 _ => Ok(Some(Err(format!("it cannot be read: {error}")))),

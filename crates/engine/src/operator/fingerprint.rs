@@ -126,6 +126,11 @@ impl Fingerprint {
         self.part(part).first().and_then(|item| micros(&item.is))
     }
 
+    /// True if what it yields comes and goes. Of a join it is not known from this.
+    pub fn changes_results(&self) -> bool {
+        matches!(self.kind.as_str(), "changes" | "keyed aggregate" | "keyed over" | "last" | "top")
+    }
+
     /// What it does, for operators behind it.
     pub fn summary(&self) -> String {
         let parts = ["key", "groups", "of", "window", "within", "gap", "type", "on", "condition", "keeps"];

@@ -13,10 +13,12 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::utils::{enumerate_grouping_sets, grouping_set_to_exprlist};
-use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
+use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr};
 use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::expressions::Column;
 use watershed_types::Result;
 
@@ -39,7 +41,17 @@ impl Lowering<'_> {
     pub(super) fn lower_aggregate(&mut self, aggregate: &Aggregate) -> Result<Lowered> {
         let lowered = match self.growing_sessions(aggregate)? {
             Some(lowered) => lowered,
-            None => self.lower(&aggregate.input)?,
+            None => {
+                let mut lowered = self.lower(&aggregate.input)?;
+                // As for sessions that are shown as they grow: a row on which the query fails is in none.
+                if over_sessions(&aggregate.input)
+                    && let Some((at, may_fail)) = self.tried_before(aggregate, &lowered)?
+                    && !may_fail.is_empty()
+                {
+                    lowered.steps.insert(at, Step::Try(may_fail));
+                }
+                lowered
+            }
         };
         let mut lowered = self.settled(lowered);
         let schema: SchemaRef = Arc::new(aggregate.schema.as_arrow().clone());
@@ -55,8 +67,10 @@ impl Lowering<'_> {
         let functions = self.functions(aggregate, &lowered)?;
         let arguments = functions.0.iter().flat_map(|f| f.expressions().into_iter().chain(f.order_bys().iter().map(|order| Arc::clone(&order.expr))));
         let evaluated: Vec<_> = expressions.iter().cloned().chain(arguments).chain(functions.1.iter().flatten().cloned()).collect();
-        self.tried(&mut lowered, evaluated);
+        self.tried(&mut lowered, evaluated.iter().cloned());
         if lowered.key.is_some() {
+            self.refuse_of_tick(&lowered, &evaluated, "an aggregate")?;
+            self.refuse_kept_of_tick(&lowered.key, &lowered.rowtime, &lowered.schema)?;
             return self.recomputed_aggregate(aggregate, lowered, groups, schema);
         }
         let again = self.emission.on_change || self.emission.early.is_some() || self.emission.lateness > 0;
@@ -91,7 +105,8 @@ impl Lowering<'_> {
         let lowered = self.lower(&aggregate.input);
         self.sessions_grow = false;
         let mut lowered = lowered?;
-        let tried = self.tried_before(aggregate, &lowered)?;
+        let of_tick = self.refuse_kept_of_tick(&lowered.key, &lowered.rowtime, &lowered.schema).is_err();
+        let tried = self.tried_before(aggregate, &lowered)?.filter(|_| !of_tick);
         match tried {
             Some((at, may_fail)) if lowered.key.is_some() => {
                 if !may_fail.is_empty() {
@@ -115,13 +130,26 @@ impl Lowering<'_> {
         let schema = sessions.schema();
         let mut columns: Vec<Arc<dyn PhysicalExpr>> =
             schema.fields().iter().enumerate().map(|(index, field)| Arc::new(Column::new(field.name(), index)) as Arc<dyn PhysicalExpr>).collect();
+        // What is behind a condition is tried where the condition holds.
+        let mut guards: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
+        let guarded = |expression: Arc<dyn PhysicalExpr>, guards: &[Arc<dyn PhysicalExpr>]| {
+            let both = |all: Arc<dyn PhysicalExpr>, one| Arc::new(BinaryExpr::new(all, Operator::And, one)) as Arc<dyn PhysicalExpr>;
+            match guards.iter().cloned().reduce(both) {
+                None => Ok(expression),
+                Some(guard) => CaseExpr::try_new(None, vec![(guard, expression)], None).map(|case| Arc::new(case) as Arc<dyn PhysicalExpr>),
+            }
+        };
         let mut used: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
         for step in &lowered.steps[at + 1..] {
             match step {
-                Step::Filter { condition, .. } => used.push(over(condition, &columns).map_err(failed)?),
+                Step::Filter { condition, .. } => {
+                    let condition = over(condition, &columns).map_err(failed)?;
+                    used.push(guarded(Arc::clone(&condition), &guards).map_err(failed)?);
+                    guards.push(condition);
+                }
                 Step::Project { expressions, .. } => {
                     columns = expressions.iter().map(|e| over(e, &columns)).collect::<datafusion::common::Result<_>>().map_err(failed)?;
-                    used.extend(columns.iter().cloned());
+                    used.extend(columns.iter().map(|e| guarded(Arc::clone(e), &guards)).collect::<datafusion::common::Result<Vec<_>>>().map_err(failed)?);
                 }
                 _ => return Ok(None),
             }
@@ -130,7 +158,11 @@ impl Lowering<'_> {
         let arguments = functions.0.iter().flat_map(|f| f.expressions().into_iter().chain(f.order_bys().iter().map(|order| Arc::clone(&order.expr))));
         let groups = aggregate.group_expr.iter().map(|e| self.physical(e, aggregate.input.schema())).collect::<Result<Vec<_>>>()?;
         for expression in groups.into_iter().chain(arguments).chain(functions.1.into_iter().flatten()) {
-            used.push(over(&expression, &columns).map_err(failed)?);
+            let expression = over(&expression, &columns).map_err(failed)?;
+            used.push(guarded(expression, &guards).map_err(failed)?);
+        }
+        if used.iter().any(is_volatile) {
+            return Ok(None);
         }
         let may_fail: Vec<_> = used.into_iter().filter(|e| may_fail(e, &schema)).collect();
         let before = sessions.passes();

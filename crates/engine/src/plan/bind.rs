@@ -689,12 +689,12 @@ fn dedup_time(named: &Named, within: i64) -> std::result::Result<String, (String
     let safe = |time: &RowTime| match time {
         RowTime::Yes | RowTime::EndOf(_) | RowTime::TimeOf(_) => true,
         RowTime::StartOf(inner) => buckets.ends_with(*inner),
-        RowTime::No | RowTime::SettlesAt(_) => false,
+        RowTime::No | RowTime::SettlesAt(_) | RowTime::OfTick => false,
     };
     if let Some(index) = named.rowtime.iter().position(safe) {
         return Ok(name(index));
     }
-    match named.rowtime.iter().position(|time| !matches!(time, RowTime::No | RowTime::SettlesAt(_))) {
+    match named.rowtime.iter().position(|time| !matches!(time, RowTime::No | RowTime::SettlesAt(_) | RowTime::OfTick)) {
         Some(start) => Err((
             format!("DEDUPLICATE needs event time, and \"{}\" is the start of a window whose rows come when it ends", name(start)),
             "Select window_time as well (and group by it): it is the event time of a window's rows.",

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, JoinType};
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, Projection};
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::expressions::{CastExpr, Column};
 use datafusion::prelude::SessionContext;
 use watershed_types::{Error, Result};
@@ -76,6 +78,8 @@ pub enum RowTime {
     TimeOf(WindowKind),
     /// The end of a session with such a gap whose rows come and go until the watermark is there: no event time, but final then.
     SettlesAt(i64),
+    /// What a tick made of its own time or by chance, of results that change: when the row is taken back it is another.
+    OfTick,
 }
 
 impl RowTime {
@@ -87,7 +91,7 @@ impl RowTime {
     pub fn window(self) -> Option<WindowKind> {
         match self {
             RowTime::StartOf(kind) | RowTime::EndOf(kind) | RowTime::TimeOf(kind) => Some(kind),
-            RowTime::No | RowTime::Yes | RowTime::SettlesAt(_) => None,
+            RowTime::No | RowTime::Yes | RowTime::SettlesAt(_) | RowTime::OfTick => None,
         }
     }
     /// The windows of which rows that agree in it close together: those it is the end of, and where all are of one length
@@ -96,7 +100,7 @@ impl RowTime {
         match self {
             RowTime::EndOf(kind) => Some(kind),
             RowTime::StartOf(kind) => kind.size().map(|_| kind),
-            RowTime::No | RowTime::Yes | RowTime::TimeOf(_) | RowTime::SettlesAt(_) => None,
+            RowTime::No | RowTime::Yes | RowTime::TimeOf(_) | RowTime::SettlesAt(_) | RowTime::OfTick => None,
         }
     }
 }
@@ -140,6 +144,30 @@ impl Lowering<'_> {
         let state = self.context.state();
         let expression = create_physical_expr(expression, schema, state.execution_props(), &Default::default()).map_err(|e| invalid(self.owner, e))?;
         checked(expression).map_err(|e| invalid(self.owner, e))
+    }
+
+    /// Refuses what would meet a row that is taken back otherwise than it met it when it came.
+    pub(super) fn refuse_of_tick<'e>(&self, lowered: &Lowered, expressions: impl IntoIterator<Item = &'e Arc<dyn PhysicalExpr>>, what: &str) -> Result<()> {
+        if lowered.key.is_none() || !expressions.into_iter().any(|e| is_of_tick(e, &lowered.rowtime)) {
+            return Ok(());
+        }
+        Err(invalid(self.owner, format!("{what} over results that change depends on the time of the tick, or on chance: a row that is taken back would not be the one that came"))
+            .hint("Compute now() or random() in front of what makes the results change, or in the queries that read the table."))
+    }
+
+    /// The same for an operator that keeps its input's rows.
+    pub(super) fn refuse_kept_of_tick(&self, key: &Option<Vec<KeyColumn>>, rowtime: &[RowTime], schema: &SchemaRef) -> Result<()> {
+        match rowtime.iter().position(|time| *time == RowTime::OfTick) {
+            Some(column) if key.is_some() => Err(invalid(
+                self.owner,
+                format!(
+                    "column \"{}\" of results that change depends on the time of the tick, or on chance: a row that is taken back would not be the one that came",
+                    schema.field(column).name()
+                ),
+            )
+            .hint("Compute now() or random() in front of what makes the results change, or in the queries that read the table; or leave the column out here.")),
+            _ => Ok(()),
+        }
     }
 
     /// Rows on which one of these fails stay behind, for an operator that evaluates them could only stop.
@@ -193,6 +221,7 @@ impl Lowering<'_> {
                 let mut lowered = Lowered { inputs: vec![name.to_owned()], steps, schema, rowtime, aggregated: false, key, hold: 0 };
                 for filter in &scan.filters {
                     let condition = self.physical(filter, &scan.projected_schema)?;
+                    self.refuse_of_tick(&lowered, [&condition], "a condition")?;
                     lowered.steps.push(Step::Filter { condition, changing: lowered.key.is_some() });
                 }
                 Ok(lowered)
@@ -215,6 +244,7 @@ impl Lowering<'_> {
                 }
                 let mut lowered = self.lower(&filter.input)?;
                 let condition = self.physical(&filter.predicate, filter.input.schema())?;
+                self.refuse_of_tick(&lowered, [&condition], "a condition")?;
                 lowered.steps.push(Step::Filter { condition, changing: lowered.key.is_some() });
                 Ok(lowered)
             }
@@ -248,7 +278,9 @@ impl Lowering<'_> {
     pub(super) fn project(&self, projection: &Projection, mut lowered: Lowered) -> Result<Lowered> {
         let input = projection.input.schema();
         let expressions = projection.expr.iter().map(|e| self.physical(e, input)).collect::<Result<Vec<_>>>()?;
-        lowered.rowtime = expressions.iter().map(|e| passed_through(e).map_or(RowTime::No, |i| lowered.rowtime[i])).collect();
+        let of_tick = |e: &Arc<dyn PhysicalExpr>| lowered.key.is_some() && is_of_tick(e, &lowered.rowtime);
+        let computed = |e| if of_tick(e) { RowTime::OfTick } else { RowTime::No };
+        lowered.rowtime = expressions.iter().map(|e| passed_through(e).map_or_else(|| computed(e), |i| lowered.rowtime[i])).collect();
         let lost = |column: usize| KeyColumn::Lost(lowered.schema.field(column).name().clone());
         let place = |column: usize| expressions.iter().position(|e| passed_through(e) == Some(column)).map_or_else(|| lost(column), KeyColumn::At);
         lowered.key = lowered.key.map(|key| key.into_iter().map(|column| if let KeyColumn::At(at) = column { place(at) } else { column }).collect());
@@ -300,14 +332,14 @@ impl Lowering<'_> {
                 return Err(invalid(self.owner, message).hint(hint));
             }
             // Results that change are never final: any time will do.
-            RowTime::No | RowTime::SettlesAt(_) if self.emission.on_change && !matches!(node.kind, WindowKind::Session { .. }) => {
+            RowTime::No | RowTime::SettlesAt(_) | RowTime::OfTick if self.emission.on_change && !matches!(node.kind, WindowKind::Session { .. }) => {
                 named_by_window(&mut lowered.key, node.kind, lowered.schema.fields().len());
                 lowered.schema = Arc::new(node.schema().as_arrow().clone());
                 lowered.rowtime.extend([RowTime::No; 3]);
                 lowered.steps.push(Step::Assign(AssignSpec { time, kind: node.kind, schema: Arc::clone(&lowered.schema) }));
                 return Ok(lowered);
             }
-            RowTime::No | RowTime::SettlesAt(_) => {
+            RowTime::No | RowTime::SettlesAt(_) | RowTime::OfTick => {
                 let hint = match known() {
                     none if none.is_empty() => "Declare WATERMARK FOR on the source, and pass that column through unchanged.".to_owned(),
                     names => format!("Its event-time columns are: {names}."),
@@ -429,6 +461,11 @@ fn checked(expression: Arc<dyn PhysicalExpr>) -> datafusion::common::Result<Arc<
             Ok(Transformed::yes(Arc::new(strict) as Arc<dyn PhysicalExpr>))
         })
         .data()
+}
+
+/// True for what has another value in another tick.
+pub(super) fn is_of_tick(expression: &Arc<dyn PhysicalExpr>, rowtime: &[RowTime]) -> bool {
+    is_volatile(expression) || collect_columns(expression).iter().any(|column| rowtime.get(column.index()) == Some(&RowTime::OfTick))
 }
 
 /// False for expressions that have a value, or NULL, for every row.

@@ -128,6 +128,7 @@ impl Lowering<'_> {
     pub(super) fn lower_keep_last(&mut self, node: &DedupNode) -> Result<Lowered> {
         self.changing("DEDUPLICATE … KEEP LAST shows rows that later ones take the place of", "Say EMIT ON CHANGE at the end of the query, or KEEP FIRST.")?;
         let lowered = self.lower(&node.input)?;
+        self.refuse_kept_of_tick(&lowered.key, &lowered.rowtime, &lowered.schema)?;
         let failed = |e| invalid(self.owner, e);
         let column = |name: &str| node.input.schema().qualified_field_with_unqualified_name(name).map(|found| Expr::Column(Column::from(found)));
         let keys = node.key.iter().map(|name| column(name)).collect::<datafusion::common::Result<Vec<_>>>().map_err(failed)?;
@@ -174,6 +175,7 @@ impl Lowering<'_> {
     /// `OVER`, with what a filter keeps of it.
     pub(super) fn lower_over(&mut self, window: &Window, keep: Option<&Expr>) -> Result<Lowered> {
         let lowered = self.lower(&window.input)?;
+        self.refuse_kept_of_tick(&lowered.key, &lowered.rowtime, &lowered.schema)?;
         let mut lowered = self.settled(lowered);
         let functions = window.window_expr.iter().map(|e| self.over(e)).collect::<Result<Vec<_>>>()?;
         let evaluated: Vec<Expr> =
@@ -277,6 +279,7 @@ impl Lowering<'_> {
             );
         };
         let mut lowered = self.lower(&sort.input)?;
+        self.refuse_kept_of_tick(&lowered.key, &lowered.rowtime, &lowered.schema)?;
         let (evaluated, _) = self.keys(&sort.expr.iter().map(|s| s.expr.clone()).collect::<Vec<_>>(), sort.input.schema())?;
         self.tried(&mut lowered, evaluated);
         let width = lowered.schema.fields().len();
@@ -439,6 +442,9 @@ impl Lowering<'_> {
             join.filter.iter().fold(fingerprint, |fingerprint, condition| fingerprint.with("condition", shown(condition)))
         };
         let changing = ports.iter().any(|port| port.key.is_some());
+        for port in &ports {
+            self.refuse_kept_of_tick(&port.key, &port.rowtime, &port.schema)?;
+        }
         let same_window = left_keys.iter().zip(&right_keys).find_map(|(l, r)| {
             let (l, r) = (ports[0].rowtime[passed_through(l)?], ports[1].rowtime[passed_through(r)?]);
             (l == r).then(|| l.closes_with()).flatten()

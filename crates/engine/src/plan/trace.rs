@@ -22,8 +22,8 @@ use datafusion::physical_plan::expressions::{Column, Literal};
 use watershed_sql::OnViolation;
 
 use super::streams::interval_micros;
-use super::{Input, Plan, SourcePlan, WindowKind};
-use crate::operator::{Accumulates, Fingerprint, GroupColumn, Item, NAMED, SHOWN, Step, WindowBounds, length};
+use super::{Input, Plan, Rule, SourcePlan, WindowKind};
+use crate::operator::{Accumulates, Fingerprint, GroupColumn, Item, NAMED, SHOWN, Step, WindowBounds, length, rule_by_rule};
 
 type Expression = Arc<dyn PhysicalExpr>;
 
@@ -69,7 +69,11 @@ pub fn trace(plan: &mut Plan) {
             }
         }
         let mut last = inputs.into_iter().next().unwrap_or_else(|| Trace::fresh(&table.schema));
-        let rules = table.rules.iter().filter(|rule| rule.on_violation != OnViolation::Warn).map(|rule| format!("expect {}", rule.text));
+        // Where rows come and go a rule is what it computes: of a column that is computed otherwise it takes them back otherwise.
+        let computed = table.key.as_ref().and_then(|_| rule_by_rule(&table.check).ok()).unwrap_or_default();
+        let words = |number: usize, rule: &Rule| computed.get(number).map_or_else(|| rule.text.clone(), |rule| text(&last.resolve(rule)));
+        let rules = table.rules.iter().enumerate().filter(|(_, rule)| rule.on_violation != OnViolation::Warn);
+        let rules: Vec<String> = rules.map(|(number, rule)| format!("expect {}", words(number, rule))).collect();
         if table.key.is_some() {
             last.shown.extend(rules)
         } else {

@@ -7,14 +7,15 @@
 //! I1: every chain of state has one heir at most.
 //! I2: an operator that takes the place of another in its table is that operator, changed: no state is dropped without a word
 //!     for being called otherwise.
+//! I3: an operator over rows that come and go begins when they do: one that has not seen a row come would take another back for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_protocol::OperatorState;
 use watershed_types::Error;
 
-use crate::operator::{Change, Effect, Fingerprint};
-use crate::plan::Plan;
+use crate::operator::{Change, Effect, Fingerprint, Step};
+use crate::plan::{Input, Plan};
 
 /// What becomes of the state of one operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +59,41 @@ impl Fate {
 /// What becomes of the state of every operator of a plan, by its name.
 pub fn fates(plan: &Plan, chains: &BTreeMap<String, OperatorState>) -> BTreeMap<String, Fate> {
     let operators: Vec<(&str, &Fingerprint)> = plan.tables.iter().flat_map(|table| &table.steps).filter_map(|step| step.stateful()).collect();
-    decide(&operators, chains)
+    let mut fates = decide(&operators, chains);
+    for index in 0..plan.tables.len() {
+        refuse_beginnings(plan, index, &mut fates);
+    }
+    fates
+}
+
+/// I3.
+fn refuse_beginnings(plan: &Plan, index: usize, fates: &mut BTreeMap<String, Fate>) {
+    let begun = |fates: &BTreeMap<String, Fate>, id: &str| fates.get(id).is_some_and(|fate| fate.from().is_some());
+    let table = &plan.tables[index];
+    let changing = table.inputs.iter().filter_map(|input| match *input {
+        Input::Table(input) if plan.tables[input].key.is_some() => maker(plan, input),
+        _ => None,
+    });
+    let mut before: Vec<&str> = changing.collect();
+    for step in &table.steps {
+        let Some((id, fingerprint)) = step.stateful() else { continue };
+        if let Some(maker) = before.iter().find(|maker| begun(fates, maker)).filter(|_| fates.get(id) == Some(&Fate::New)) {
+            let words = format!("it is new, and reads rows of \"{maker}\" that may be taken back, which it has not seen come");
+            let change = Change { part: "input".to_owned(), was: vec![], is: vec![(*maker).to_owned()], words, effect: Effect::Breaks, note: None };
+            fates.insert(id.to_owned(), Fate::Rebuild { from: String::new(), changes: vec![change] });
+        }
+        before = if fingerprint.changes_results() { vec![id] } else { vec![] };
+    }
+}
+
+/// The operator that makes the rows of a table come and go.
+fn maker(plan: &Plan, table: usize) -> Option<&str> {
+    let found = plan.tables[table].steps.iter().rev().find_map(Step::stateful);
+    match (found, plan.tables[table].inputs.first()) {
+        (Some((id, _)), _) => Some(id),
+        (None, Some(Input::Table(input))) => maker(plan, *input),
+        _ => None,
+    }
 }
 
 fn decide(operators: &[(&str, &Fingerprint)], chains: &BTreeMap<String, OperatorState>) -> BTreeMap<String, Fate> {
@@ -117,6 +152,10 @@ pub fn unfit(id: &str, fingerprint: &Fingerprint, changes: &[Change]) -> Error {
     let breaking: Vec<&Change> = changes.iter().filter(|change| change.effect == Effect::Breaks).collect();
     let words: Vec<&str> = breaking.iter().map(|change| change.words.as_str()).collect();
     let notes: Vec<String> = breaking.iter().filter_map(|change| change.note.as_ref()).map(|note| format!(" ({note})")).collect();
+    if breaking.iter().all(|change| change.part == "input") {
+        return Error::invalid("RUN0019", format!("operator \"{id}\" cannot begin in the middle: {}", words.join("; ")))
+            .hint("Give the table it reads a new name as well, so that both begin together; or run once with --rebuild: it then counts what comes from now on, and may be wrong.");
+    }
     Error::invalid("RUN0019", format!("operator \"{id}\" has changed, and its state does not fit it any more: {}{}", words.join("; "), notes.concat()))
         .hint(format!("Undo the change, or run once with --rebuild: the operator then starts without {}.", fingerprint.loss()))
 }

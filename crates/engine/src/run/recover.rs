@@ -195,10 +195,26 @@ fn check_tables(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// Refuses operators that do not fit their state, before a table is made for them. What cannot be read is told by who needs it.
+fn check_state(plan: &Plan, checkpoint: &Checkpoint) -> Result<()> {
+    let newest = checkpoint.history()?.last_prepared();
+    let Ok(manifest) = checkpoint.manifest(newest) else { return Ok(()) };
+    let fates = fates(plan, &manifest.state);
+    for (id, fingerprint) in plan.tables.iter().flat_map(|table| &table.steps).filter_map(Step::stateful) {
+        if let Some(Fate::Rebuild { changes, .. }) = fates.get(id) {
+            return Err(unfit(id, fingerprint, changes));
+        }
+    }
+    Ok(())
+}
+
 /// Starts a pipeline.
 pub fn start(mut plan: Plan, config: Config, store: Store, adapters: &dyn Adapters, loader: Arc<dyn StaticLoader>, clock: Arc<dyn Clock>) -> Result<Handle> {
     check_tables(&plan)?;
     let checkpoint = Checkpoint::open_or_create(store, &config.pipeline, config.key_groups, clock.now_micros())?;
+    if !config.rebuild {
+        check_state(&plan, &checkpoint)?;
+    }
     let generation = checkpoint.claim(&config.owner, clock.now_micros())?;
     let app = |sink: &str| format!("watershed/{}/{sink}", checkpoint.metadata.id);
 

@@ -223,3 +223,16 @@ fn a_computed_column_is_a_function_of_its_record() {
     let (message, _) = refused("CREATE SOURCE r (seq BIGINT NOT NULL, luck AS (seq + random())) WITH (connector = 'log'); CREATE TABLE t AS SELECT * FROM r;");
     assert!(message.contains("random()"), "{message}");
 }
+
+#[test]
+fn results_that_change_are_taken_back_as_they_came() {
+    for (query, words) in [
+        ("SELECT at, count(*) AS n FROM (SELECT now() AS at FROM c) GROUP BY at", "an aggregate over results that change depends on the time of the tick"),
+        ("SELECT k, n FROM c WHERE n > 100 * random()", "a condition over results that change depends on the time of the tick"),
+        ("SELECT k, at FROM (SELECT k, now() AS at FROM c) ORDER BY k LIMIT 3", "column \"at\" of results that change depends on the time of the tick"),
+    ] {
+        let sql = format!("CREATE TABLE c AS SELECT category AS k, count(*) AS n FROM s GROUP BY category EMIT ON CHANGE; CREATE TABLE t AS {query} EMIT ON CHANGE;");
+        let (message, hint) = refused(Box::leak(sql.into_boxed_str()));
+        assert!(message.contains(words) && hint.contains("in front of what makes the results change"), "{message}");
+    }
+}

@@ -389,6 +389,30 @@ fn a_condition_on_rows_that_change_is_held_by_what_makes_them() {
     assert!(matches!(&another.fates()["counts/1:changes"], Fate::Reused { changes, .. } if changes.is_empty()), "{:?}", another.fates());
 }
 
+/// A rule is what it computes, and an operator that has not seen rows come cannot tell which of them go.
+#[test]
+fn what_takes_rows_back_is_what_brought_them() {
+    let project =
+        |times: i64| format!("CREATE TABLE t (CONSTRAINT small EXPECT (m < 500) ON VIOLATION DROP) AS SELECT k, count(*) * {times} AS m FROM s GROUP BY k EMIT ON CHANGE");
+    let rule = Changed::new(&project(3), &rows(0, 150), &project(2));
+    let change = rule.one_change();
+    assert_eq!(change.words, "the condition on rows that change in t was expect count(*) * 3 < 500, is expect count(*) * 2 < 500");
+
+    let counts = "CREATE TABLE counts AS SELECT k, count(*) AS n FROM s GROUP BY k EMIT ON CHANGE";
+    let sizes = "CREATE TABLE t AS SELECT n, count(*) AS ks FROM counts GROUP BY n EMIT ON CHANGE";
+    let late = Changed::new(counts, &rows(0, 150), &format!("{counts}; {sizes}"));
+    let error = late.run(&late.second, &[], false, false).expect_err("it begins in the middle");
+    assert!(
+        error.code() == "RUN0019" && error.message().contains("\"t/1:keyed\" cannot begin in the middle") && error.message().contains("\"counts/1:changes\""),
+        "{}",
+        error.report()
+    );
+    assert!(!late.world.opened().contains(&"t".to_owned()), "nothing was made for it");
+    let both = Changed::new(counts, &rows(0, 150), &format!("{counts}; {sizes}").replace("counts", "counted"));
+    assert!(both.fates().values().all(|fate| *fate == Fate::New), "{:?}", both.fates());
+    both.then(&rows(150, 200));
+}
+
 #[test]
 fn a_key_of_another_type_is_another_key() {
     let changed = Changed::new("SELECT id FROM DEDUPLICATE(s, KEY (id), WITHIN INTERVAL '1 hour')", &rows(0, 50), "");

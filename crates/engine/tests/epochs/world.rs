@@ -67,6 +67,11 @@ pub struct World {
 }
 
 impl World {
+    /// The tables and sinks that were opened.
+    pub fn opened(&self) -> Vec<String> {
+        self.places.lock().keys().cloned().collect()
+    }
+
     pub fn place(&self, name: &str) -> Arc<Mutex<Place>> {
         Arc::clone(self.places.lock().entry(name.to_owned()).or_default())
     }

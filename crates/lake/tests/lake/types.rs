@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use arrow::array::*;
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
+use watershed_lake::{LakeTable, TableSpec};
 use watershed_types::Kind;
 
 use crate::support::*;
@@ -146,5 +147,42 @@ fn changes_that_do_not_fit_are_refused_by_name() -> Any {
     refuse(vec![("day", DataType::Date32)], &["day"], "partition column")?;
     let odd = lake.lake.table(spec(&schema(vec![("length", DataType::Duration(arrow::datatypes::TimeUnit::Second))]), &[]));
     assert!(odd.is_err_and(|refused| refused.code() == "LAKE0002"));
+    Ok(())
+}
+
+/// A table whose rows change by `id`: columns of `fields`, and a last one that says whether a row is gone.
+fn changing(lake: &Fixture, fields: Vec<(&str, DataType)>) -> std::result::Result<Arc<LakeTable>, watershed_types::Error> {
+    let fields = fields.into_iter().chain([("_deleted", DataType::Boolean)]).collect();
+    lake.lake.table(TableSpec { key: Some(vec!["id".to_owned()]), ..spec(&schema(fields), &[]) })
+}
+
+#[test]
+fn rows_that_are_written_again_keep_columns_that_the_query_does_not_make_any_more() -> Any {
+    let lake = fixture()?;
+    let numbers = |values: &[i64]| Arc::new(Int64Array::from(values.to_vec())) as ArrayRef;
+    let stays = |rows: usize| Arc::new(BooleanArray::from(vec![false; rows])) as ArrayRef;
+    let text = |values: &[&str]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    let first = changing(&lake, vec![("id", DataType::Int64), ("n", DataType::Int64), ("note", DataType::Utf8)])?;
+    write(&first, 1, &[RecordBatch::try_from_iter(vec![("id", numbers(&[1, 2, 3])), ("n", numbers(&[10, 20, 30])), ("note", text(&["a", "b", "c"])), ("_deleted", stays(3))])?])?;
+
+    let second = changing(&lake, vec![("n", DataType::Int64), ("id", DataType::Int64)])?;
+    write(&second, 2, &[RecordBatch::try_from_iter(vec![("n", numbers(&[21])), ("id", numbers(&[2])), ("_deleted", stays(1))])?])?;
+    assert_eq!(lake.number(&second, "SELECT count(*) FROM t WHERE note = 'a' AND n = 10 OR note = 'c' AND n = 30")?, 2, "nothing came for these");
+    assert_eq!(lake.number(&second, "SELECT n FROM t WHERE id = 2 AND note IS NULL")?, 21);
+    assert_eq!(lake.number(&second, "SELECT count(*) FROM t")?, 3);
+    Ok(())
+}
+
+#[test]
+fn rows_that_change_and_rows_that_are_final_do_not_share_a_table() -> Any {
+    let lake = fixture()?;
+    let fields = || vec![("id", DataType::Int64), ("n", DataType::Int64)];
+    changing(&lake, fields())?;
+    let refused = lake.lake.table(spec(&schema(fields()), &[])).err().ok_or("it was not refused")?;
+    assert_eq!(refused.code(), "LAKE0003", "{}", refused.report());
+    assert!(refused.message().contains("its rows change, by (id), and the query's are final"), "{}", refused.report());
+    let other = TableSpec { key: Some(vec!["n".to_owned()]), ..spec(&schema(vec![("id", DataType::Int64), ("n", DataType::Int64), ("_deleted", DataType::Boolean)]), &[]) };
+    assert!(lake.lake.table(other).err().is_some_and(|refused| refused.message().contains("by (id), and the query's change, by (n)")));
+    changing(&lake, fields())?;
     Ok(())
 }

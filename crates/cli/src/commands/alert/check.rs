@@ -50,8 +50,8 @@ pub fn run(project: &Project, format: Format) -> Result<u8> {
         let looked = match (&rule.look, &samples) {
             (Look::Metrics(_), None) => Err("not looked at: the project does not run".to_owned()),
             (Look::Metrics(_), Some(samples)) => Ok(found_in(rule, samples, &history, at)),
-            (Look::Query { sql, timeout, .. }, _) => match ask.ask(sql, *timeout) {
-                Ok(rows) => Ok(found_in_rows(rule, &rows, chrono::Utc::now().timestamp_micros())),
+            (Look::Query { sql, timeout, .. }, _) => match ask.ask(sql, *timeout).and_then(|rows| found_in_rows(rule, &rows, chrono::Utc::now().timestamp_micros())) {
+                Ok(found) => Ok(found),
                 Err(error) => {
                     failed += 1;
                     eprintln!("error: rule \"{}\": {}", rule.name, error.report());

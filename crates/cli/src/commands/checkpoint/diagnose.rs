@@ -549,7 +549,7 @@ impl Doctor<'_> {
             // Newest first, and the tables last: whatever interrupts it, a start refuses or goes on rightly.
             for later in (epoch + 1..=prepared.max(committed)).rev() {
                 for path in [Paths::commit(Epoch(later)), rebuild::offsets(later)] {
-                    if self.look.store.get(&path)?.is_some() {
+                    if self.look.store.read(&path)?.is_some() {
                         acts.push(Act::Aside(path));
                     }
                 }

@@ -115,7 +115,7 @@ fn apply(project: &Project, runtime: &Runtime, store: &Store, backup: Option<&St
         }
         Act::AsideAll => match (store, &aside.place) {
             (Store::Local(from), Store::Local(to)) => {
-                if from.exists() {
+                if from.exists() || from.is_symlink() {
                     rename(from, to)
                 } else {
                     Ok(())
