@@ -201,6 +201,9 @@ impl Book {
         if scope.alert.is_none() && scope.rule.is_none() && scope.labels.is_empty() {
             return Err(Error::invalid("ALR0011", "a silence over everything is not given").hint("Name an alert, a rule or a label."));
         }
+        if scope.labels.keys().any(|label| label.is_empty()) {
+            return Err(Error::invalid("ALR0011", "a label without a name").hint("Write NAME=VALUE."));
+        }
         if let Some(id) = &scope.alert {
             self.find(id)?;
         }

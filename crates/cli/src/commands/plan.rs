@@ -2,7 +2,7 @@
 
 mod state;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 use watershed_engine::operator::{Growth, Step};
 use watershed_engine::plan::{Plan, TablePlan, describe};
 use watershed_engine::time::interval;
+use watershed_lake::ExistingTable;
 use watershed_serve::mask;
 use watershed_sql::OnViolation;
 use watershed_types::{Options, Result};
@@ -29,11 +30,12 @@ pub fn run(arguments: PlanArguments) -> Result<u8> {
     let runtime = runtime()?;
     let plan = plan(&project, &runtime)?;
     let checkpoint = system::open_checkpoint(&project, runtime.handle())?;
-    let tables: BTreeSet<String> = match &checkpoint {
-        Some(_) => system::existing_tables(&project, runtime.handle())?.into_iter().map(|table| table.name).collect(),
-        None => BTreeSet::new(),
+    let there = match &checkpoint {
+        Some(_) => system::existing_tables(&project, runtime.handle())?,
+        None => vec![],
     };
-    let stored = stored(&project, &runtime, &plan, &tables)?;
+    let stored = stored(&project, &runtime, &plan, &there)?;
+    let tables = there.into_iter().map(|table| table.name).collect();
     let state = State::of(&plan, checkpoint.as_ref(), tables, stored, &arguments.rate, project.settings.engine.memory)?;
     if arguments.format == Format::Table {
         print(&text(&project, &plan, &state))?;
@@ -44,13 +46,21 @@ pub fn run(arguments: PlanArguments) -> Result<u8> {
 }
 
 /// What a start would do with the tables that are there.
-fn stored(project: &Project, runtime: &Runtime, plan: &Plan, tables: &BTreeSet<String>) -> Result<BTreeMap<String, Stored>> {
+fn stored(project: &Project, runtime: &Runtime, plan: &Plan, there: &[ExistingTable]) -> Result<BTreeMap<String, Stored>> {
     let mut found = BTreeMap::new();
-    if tables.is_empty() {
+    if there.is_empty() {
         return Ok(found);
     }
     let lake = open_lake(project, runtime.handle())?;
-    for table in plan.tables.iter().filter(|table| table.stored && tables.contains(&table.name)) {
+    for table in plan.tables.iter().filter(|table| table.stored) {
+        let named: Vec<&ExistingTable> = there.iter().filter(|other| other.name == table.name && other.folder != "system").collect();
+        if let Some(other) = named.first().filter(|_| named.iter().all(|other| other.folder != table.zone.as_str())) {
+            found.insert(table.name.clone(), Stored::Elsewhere { folder: other.folder.clone() });
+            continue;
+        }
+        if named.is_empty() {
+            continue;
+        }
         let key: Option<Vec<String>> = table.key_names().map(|names| names.into_iter().map(str::to_owned).collect());
         match lake.fits(table.zone.as_str(), &table.name, Arc::clone(&table.schema), &table.partitioned_by, key.as_deref()) {
             Ok(None) => {}

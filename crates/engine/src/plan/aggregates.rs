@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::utils::{enumerate_grouping_sets, grouping_set_to_exprlist};
 use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, Operator};
 use datafusion::physical_expr::PhysicalExpr;
@@ -283,8 +284,8 @@ impl Lowering<'_> {
         let words = format!("aggregate {} by {}", functions.join(", "), names.join(", "));
         let earlier = format!("keyed aggregate groups={names:?} functions={functions:?}");
         let fingerprint = Fingerprint::new("keyed aggregate", earlier)
-            .with_all("groups", aggregate.group_expr.iter().map(Expr::schema_name))
-            .with_all("functions", &functions)
+            .with_all("groups", aggregate.group_expr.iter().map(unqualified))
+            .with_all("functions", aggregate.aggr_expr.iter().map(unqualified))
             .for_ever(settles.is_none());
         let id = self.operator_id("keyed");
         let key = (0..keys.len()).map(KeyColumn::At).collect();
@@ -346,6 +347,17 @@ impl Lowering<'_> {
         lowered.schema = schema;
         Ok(columns)
     }
+}
+
+/// An expression in the words of SQL, whatever what it reads is called here.
+fn unqualified(expression: &Expr) -> String {
+    let plain = expression.clone().transform(|e| {
+        Ok(match e {
+            Expr::Column(column) => Transformed::yes(Expr::Column(datafusion::common::Column::new_unqualified(column.name))),
+            other => Transformed::no(other),
+        })
+    });
+    plain.map_or_else(|_| expression.schema_name().to_string(), |plain| plain.data.schema_name().to_string())
 }
 
 /// True if what an aggregate reads are the rows of sessions, perhaps chosen among.

@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
     Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, col, lit,
 };
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::expressions::Column as PhysicalColumn;
 use watershed_types::Result;
 
 use super::lower::{KeyColumn, Lowered, Lowering, Part, RowTime, invalid, passed_through};
@@ -31,6 +32,8 @@ struct Port {
     schema: SchemaRef,
     rowtime: Vec<RowTime>,
     key: Option<Vec<KeyColumn>>,
+    /// Where the columns are by which its rows are told apart, as declared; none if they are not there.
+    primary: Vec<usize>,
 }
 
 type Keys = (Vec<Arc<dyn PhysicalExpr>>, Vec<DataType>);
@@ -47,13 +50,36 @@ impl Lowering<'_> {
 
     /// Makes a part of what was lowered.
     fn cut(&mut self, lowered: Lowered) -> Port {
-        let (schema, rowtime, key) = (Arc::clone(&lowered.schema), lowered.rowtime.clone(), lowered.key.clone());
+        let (schema, rowtime, key, primary) = (Arc::clone(&lowered.schema), lowered.rowtime.clone(), lowered.key.clone(), self.primary(&lowered));
         if let ([name], [], 0) = (&lowered.inputs[..], &lowered.steps[..], lowered.hold) {
-            return Port { name: name.clone(), schema, rowtime, key };
+            return Port { name: name.clone(), schema, rowtime, key, primary };
         }
         let name = format!("{}#{}", self.owner, self.parts.len() + 1);
         self.parts.push(Part { name: name.clone(), lowered });
-        Port { name, schema, rowtime, key }
+        Port { name, schema, rowtime, key, primary }
+    }
+
+    /// Where the primary key of a stream's source or table is, if rows of it are no more than chosen; empty if not all of it is there.
+    fn primary(&self, lowered: &Lowered) -> Vec<usize> {
+        let [name] = &lowered.inputs[..] else { return vec![] };
+        let declared = self.names.primary_key(name);
+        let mut projections = Vec::new();
+        for step in &lowered.steps {
+            match step {
+                Step::Project { expressions, .. } => projections.push(expressions),
+                Step::Filter { .. } | Step::Try(_) => {}
+                _ => return vec![],
+            }
+        }
+        let Some((first, others)) = projections.split_first() else {
+            return declared.iter().map(|name| lowered.schema.index_of(name).ok()).collect::<Option<_>>().unwrap_or_default();
+        };
+        let named = |e: &Arc<dyn PhysicalExpr>, name: &str| (e.as_ref() as &dyn std::any::Any).downcast_ref::<PhysicalColumn>().is_some_and(|column| column.name() == name);
+        let places = declared.iter().map(|name| {
+            let at = first.iter().position(|e| named(e, name))?;
+            others.iter().try_fold(at, |at, expressions| expressions.iter().position(|e| passed_through(e) == Some(at)))
+        });
+        places.collect::<Option<_>>().unwrap_or_default()
     }
 
     fn port(&mut self, plan: &LogicalPlan) -> Result<Port> {
@@ -490,7 +516,7 @@ impl Lowering<'_> {
         }
         let filter = join.filter.as_ref().map(|f| self.physical(f, &Arc::new(combined.clone()))).transpose()?;
         let changelog = changing || (on_change && !final_without_bounds);
-        let key = changelog.then(|| self.join_key(join.join_type, &ports, [&left_keys, &right_keys]));
+        let key = changelog.then(|| Self::join_key(join.join_type, &ports, [&left_keys, &right_keys]));
         let spec = StreamJoinSpec {
             id: self.operator_id("join"),
             fingerprint: fingerprint("join").with("keeps", if on_change { "what it shows for want of a partner" } else { "what waits for a partner" }).for_ever(bounds.is_none()),
@@ -514,11 +540,10 @@ impl Lowering<'_> {
     }
 
     /// What names the rows of a join: what names those of its sides.
-    fn join_key(&self, join_type: JoinType, ports: &[Port; 2], keys: [&[Arc<dyn PhysicalExpr>]; 2]) -> Vec<KeyColumn> {
+    fn join_key(join_type: JoinType, ports: &[Port; 2], keys: [&[Arc<dyn PhysicalExpr>]; 2]) -> Vec<KeyColumn> {
         let left = ports[0].schema.fields().len();
         let of = |side: usize, shift: usize| -> Vec<KeyColumn> {
-            let primary = self.names.primary_key(&ports[side].name);
-            let declared: Vec<KeyColumn> = primary.iter().map(|name| ports[side].schema.index_of(name).map_or_else(|_| KeyColumn::Lost(name.clone()), KeyColumn::At)).collect();
+            let declared: Vec<KeyColumn> = ports[side].primary.iter().map(|at| KeyColumn::At(*at)).collect();
             let all = || (0..ports[side].schema.fields().len()).map(KeyColumn::At).collect();
             let key = ports[side].key.clone().unwrap_or_else(|| if declared.is_empty() { all() } else { declared });
             key.into_iter().map(|column| if let KeyColumn::At(at) = column { KeyColumn::At(at + shift) } else { column }).collect()

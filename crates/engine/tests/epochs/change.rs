@@ -181,7 +181,9 @@ fn groups_change_places_and_rows_that_are_kept_fill_new_functions() {
     };
     let changed = Changed::new(&query(", max(id) AS most"), &rows(0, 150), &query(", max(id) AS most, min(id) AS least"));
     let change = changed.one_change();
-    assert_eq!((change.words.as_str(), change.effect), ("min(newest.id) was added", Effect::Fits));
+    assert_eq!((change.words.as_str(), change.effect), ("min(id) was added", Effect::Fits));
+    let alias = Changed::new(&query(""), &rows(0, 50), &query("").replace("FROM newest", "FROM newest AS z"));
+    assert!(alias.fates().values().all(|fate| matches!(fate, Fate::Reused { changes, .. } if changes.is_empty())), "{:?}", alias.fates());
     let left = last(&changed.then(&rows(150, 400)), |row| row["odd"].to_string());
     let newest: Vec<i64> = (0..11).map(|x| rows(0, 400).iter().filter(|r| r.x() == x).map(|r| r.id).max().expect("an id")).collect();
     for row in left.values() {

@@ -44,6 +44,8 @@ pub enum Stored {
     Fits { new: Vec<String> },
     /// It is refused.
     Unfit { why: String, hint: String },
+    /// It is in another zone, and stays there: the table begins anew.
+    Elsewhere { folder: String },
 }
 
 impl Stored {
@@ -53,6 +55,7 @@ impl Stored {
             Self::Fits { new } if new.is_empty() => vec![],
             Self::Fits { new } => vec![format!("it gets new {} {}: NULL in the rows that are there", if new.len() == 1 { "column" } else { "columns" }, new.join(", "))],
             Self::Unfit { why, hint } => vec![format!("refused: {why}"), format!("  {hint}")],
+            Self::Elsewhere { folder } => vec![format!("it begins anew: the table of this name in {folder}/ stays there, and is not read any more")],
         }
     }
 
@@ -61,6 +64,7 @@ impl Stored {
         match self {
             Self::Fits { new } => json!({ "fits": true, "new_columns": new }),
             Self::Unfit { why, hint } => json!({ "fits": false, "why": why, "hint": hint }),
+            Self::Elsewhere { folder } => json!({ "fits": true, "begins_anew": true, "left_in": folder }),
         }
     }
 }
@@ -268,7 +272,8 @@ impl State {
     }
 
     fn total(&self) -> f64 {
-        self.estimates.values().filter_map(Estimate::bound).sum()
+        // The sum of nothing is -0.
+        self.estimates.values().filter_map(Estimate::bound).sum::<f64>() + 0.0
     }
 
     /// The same for a machine.
