@@ -6,7 +6,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use bytes::Bytes;
@@ -31,6 +31,8 @@ use crate::rate::Rate;
 use crate::routes;
 use crate::shared::Shared;
 
+/// How long WebSockets may take to be told that the server stops.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How long open requests may take when the server stops.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a client may take for the head of a request, and how long a connection may be idle.
@@ -152,6 +154,11 @@ impl Server {
         self.stop.send_replace(true);
         if let Some(done) = self.done.take() {
             let _ = runtime.block_on(async { tokio::time::timeout(PATIENCE, done).await });
+        }
+        // WebSockets are no requests any more: their tasks are told by the hub, and say goodbye if their readers let them.
+        let told = Instant::now();
+        while self.hub.clients() > 0 && told.elapsed() < FAREWELL {
+            std::thread::sleep(Duration::from_millis(5));
         }
         runtime.shutdown_timeout(Duration::from_millis(200));
         if let Some(queries) = self.queries.take() {
