@@ -238,7 +238,11 @@ fn follow(step: &mut Step, inputs: &[Trace], roots: &[String]) -> Option<Trace> 
             parts.push((SHOWN, shown.into_iter().map(Item::plain).collect()));
             let left = inputs[0].columns.len();
             let both: usize = inputs.iter().map(|input| input.columns.len()).sum();
+            // What an aggregate yields is called after what it reads, by a name that may be another tomorrow.
+            let aggregate = Some(spec.fingerprint()).filter(|fingerprint| fingerprint.kind == "keyed aggregate");
+            let yields: Vec<String> = aggregate.iter().flat_map(|f| f.part("groups").iter().chain(f.part("functions"))).map(|item| item.is.clone()).collect();
             let columns = schema.fields().iter().enumerate().map(|(at, field)| match inputs.len() {
+                1 if at < yields.len() => leaf(&yields[at]),
                 1 if at < passes => Arc::clone(&trace.columns[at]),
                 2 if !union && schema.fields().len() == both => leaf(&format!("{}.{}", if at < left { "left" } else { "right" }, field.name())),
                 _ => leaf(field.name()),
